@@ -1,0 +1,219 @@
+//! `netmon-agent doctor`: looks at this host as the agent would, and says line by line what is right and what
+//! is not, with the remedy.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    config::{Config, DnsLogKind, TransportKind},
+    conntrack::Monitor,
+    host, rights,
+    transport::TransportConfig,
+};
+
+/// How far the router's clock may be from the server's.
+const SKEW: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    Right,
+    /// Something is missing, the rest works.
+    Poor,
+    /// The agent cannot do its work.
+    Wrong,
+}
+
+/// What was found, one line a check.
+#[derive(Debug, Default)]
+struct Findings(Vec<(Finding, &'static str, String)>);
+
+impl Findings {
+    fn right(&mut self, what: &'static str, text: impl Into<String>) {
+        self.0.push((Finding::Right, what, text.into()));
+    }
+
+    fn poor(&mut self, what: &'static str, text: impl Into<String>) {
+        self.0.push((Finding::Poor, what, text.into()));
+    }
+
+    fn wrong(&mut self, what: &'static str, text: impl Into<String>) {
+        self.0.push((Finding::Wrong, what, text.into()));
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        for (finding, what, text) in &self.0 {
+            let word = match finding {
+                Finding::Right => "ok",
+                Finding::Poor => "warning",
+                Finding::Wrong => "FAILED",
+            };
+            writeln!(out, "{word:<8} {what:<10} {text}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes all checks and prints them. False: something keeps the agent from its work. Needs a tokio runtime.
+///
+/// # Errors
+/// Those of writing to `out`.
+pub async fn doctor(config: &Config, mut out: impl Write) -> io::Result<bool> {
+    let mut findings = Findings::default();
+    check_rights(&mut findings);
+    check_conntrack(config, &mut findings);
+    check_nflog(config, &mut findings);
+    check_dns_log(config, &mut findings);
+    check_leases(config, &mut findings);
+    check_spool(config, &mut findings);
+    check_clock(&mut findings);
+    check_metrics(config, &mut findings).await;
+    check_server(config, &mut findings).await;
+    findings.print(&mut out)?;
+    Ok(findings.0.iter().all(|(finding, ..)| *finding != Finding::Wrong))
+}
+
+fn check_rights(findings: &mut Findings) {
+    if rights::may_watch() {
+        findings.right("rights", "CAP_NET_ADMIN");
+    } else {
+        findings
+            .wrong("rights", "CAP_NET_ADMIN is missing: run as root, or give the service this capability");
+    }
+}
+
+fn check_conntrack(config: &Config, findings: &mut Findings) {
+    match Monitor::open(config.monitor(), rand::random()) {
+        Ok(monitor) => {
+            findings.right("conntrack", "connections can be watched");
+            for warning in monitor.warnings() {
+                findings.poor("conntrack", warning);
+            }
+        }
+        Err(error) => findings.wrong("conntrack", error.to_string()),
+    }
+    if let Some((count, most)) = host::conntrack_fill() {
+        let text = format!("{count} of at most {most} connections are open");
+        if count.saturating_mul(10) >= most.saturating_mul(9) {
+            findings.poor("conntrack", format!("{text}: raise net.netfilter.nf_conntrack_max"));
+        } else {
+            findings.right("conntrack", text);
+        }
+    }
+}
+
+fn check_nflog(config: &Config, findings: &mut Findings) {
+    let groups = config.nflog_groups.len() + config.dns_nflog_groups.len();
+    if groups == 0 {
+        findings.poor("nflog", "no nflog_groups: what the firewall drops is not reported");
+        return;
+    }
+    // It is there when the module nfnetlink_log is loaded or built in.
+    if Path::new("/proc/net/netfilter/nfnetlink_log").exists() {
+        findings.right("nflog", format!("nfnetlink_log is there, groups to listen to: {groups}"));
+    } else {
+        let remedy = "load the module nfnetlink_log (OpenWrt: opkg install kmod-nfnetlink-log)";
+        findings.wrong("nflog", format!("the kernel does not offer NFLOG: {remedy}"));
+    }
+}
+
+fn check_dns_log(config: &Config, findings: &mut Findings) {
+    let path = config.dnsmasq_log_path.as_path();
+    let shown = path.display();
+    match config.dns_log {
+        DnsLogKind::Off if config.dns_nflog_groups.is_empty() => {
+            findings.poor("dns", "dns_log is off and there are no dns_nflog_groups: names are not known");
+        }
+        DnsLogKind::Off => findings.right("dns", "answers are heard as packets"),
+        DnsLogKind::Logread => findings.right("dns", "answers are read with logread"),
+        DnsLogKind::File => match fs::metadata(path).and_then(|about| File::open(path).map(|_| about)) {
+            Ok(about) if about.is_dir() => {
+                findings.poor("dns", format!("{shown} is a directory: set dnsmasq_log_path to the log file"));
+            }
+            Ok(_) => findings.right("dns", format!("{shown} can be read")),
+            Err(error) => {
+                let remedy = "have dnsmasq write it (log-queries=extra, log-facility), or set dns_log";
+                findings.poor("dns", format!("{shown} cannot be read ({error}): {remedy}"));
+            }
+        },
+    }
+}
+
+fn check_leases(config: &Config, findings: &mut Findings) {
+    for path in &config.lease_files {
+        match File::open(path) {
+            Ok(_) => findings.right("leases", format!("{} can be read", path.display())),
+            Err(error) => {
+                let remedy = "devices are shown without the names of their leases; set lease_files";
+                findings.poor("leases", format!("{} cannot be read ({error}): {remedy}", path.display()));
+            }
+        }
+    }
+}
+
+fn check_spool(config: &Config, findings: &mut Findings) {
+    let dir = config.spool_dir.as_path();
+    let probe = dir.join(format!("doctor-{}", std::process::id()));
+    let written = fs::create_dir_all(dir).and_then(|()| fs::write(&probe, b"netmon"));
+    // It may not be there.
+    let _ = fs::remove_file(&probe);
+    match written {
+        Ok(()) => findings.right("spool", format!("{} can be written", dir.display())),
+        Err(error) => {
+            let remedy = "events are kept in memory only: set spool_dir, or its permissions";
+            findings.wrong("spool", format!("{} cannot be written ({error}): {remedy}", dir.display()));
+        }
+    }
+}
+
+fn check_clock(findings: &mut Findings) {
+    if host::now_us() < host::NEVER_SET_US {
+        findings.wrong("clock", "the clock was never set: wait for NTP, or set it with date -s");
+    } else {
+        findings.right("clock", "it is set");
+    }
+}
+
+async fn check_metrics(config: &Config, findings: &mut Findings) {
+    let Some(bind) = config.metrics_bind else { return };
+    match TcpListener::bind(bind).await {
+        Ok(_) => findings.right("metrics", format!("{bind} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            findings.right("metrics", format!("{bind} is in use, by an agent that runs, it is hoped"));
+        }
+        Err(error) => findings.poor("metrics", format!("{bind}: {error}; set metrics_bind")),
+    }
+}
+
+async fn check_server(config: &Config, findings: &mut Findings) {
+    if config.transport == TransportKind::Http {
+        findings.poor("server", "not asked: a server of transport: http is known by its first batch only");
+        return;
+    }
+    let transport = match TransportConfig::new(config) {
+        Ok(transport) => transport,
+        Err(error) => return findings.wrong("server", error.to_string()),
+    };
+    for (url, answer) in transport.probe().await {
+        match answer {
+            Err(why) => findings.wrong("server", format!("{url}: {why}")),
+            Ok(None) => {
+                findings.right("server", format!("{url}: takes the token, has not heard of this router yet"))
+            }
+            Ok(Some(router)) => {
+                let skew = Duration::from_micros(router.clock_skew_us.unsigned_abs());
+                let text = format!("{url}: takes the token and knows this router");
+                if skew > SKEW {
+                    let which = if router.clock_skew_us > 0 { "ahead of" } else { "behind" };
+                    findings.poor("clock", format!("{skew:.0?} {which} the server's: use NTP on both"));
+                }
+                findings.right("server", text);
+            }
+        }
+    }
+}

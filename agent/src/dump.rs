@@ -1,0 +1,256 @@
+//! `--dump`: what the agent hears, as JSON lines for a person, without a server.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use anyhow::anyhow;
+use netmon_proto::v1::{
+    End, Event, Flow, Gap, GapCause, Heartbeat, InterfaceHealth, RouterHealth, TableSync, event::Kind,
+};
+use serde_json::{Map, Value, json};
+use tokio::{task::LocalSet, time::Instant};
+
+use crate::{
+    config::Config,
+    conntrack::Monitor,
+    parts::{FINISH, Parts},
+    pipeline::listen,
+};
+
+/// Writes events to `out` until `shutdown` resolves or nobody reads any more.
+///
+/// # Errors
+/// When the kernel's connection tracking cannot be read.
+pub async fn dump(config: &Config, out: impl Write, shutdown: impl Future) -> anyhow::Result<()> {
+    LocalSet::new().run_until(print(config, out, shutdown)).await
+}
+
+async fn print(config: &Config, mut out: impl Write, shutdown: impl Future) -> anyhow::Result<()> {
+    let unreadable = |error| anyhow!("cannot watch this host's connections: {error}");
+    let mut monitor = Monitor::open(config.monitor(), rand::random()).map_err(unreadable)?;
+    let mut parts = Parts::new();
+    listen::start(config, &mut parts);
+    let mut events = Vec::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let shown = loop {
+        tokio::select! {
+            result = monitor.step(&mut events) => result.map_err(unreadable)?,
+            heard = parts.next() => events.extend(heard),
+            _ = &mut shutdown => {
+                parts.finish(Instant::now() + FINISH, |heard| events.extend(heard)).await;
+                monitor.finish(&mut events);
+                break write_lines(&mut out, &events);
+            }
+        }
+        let shown = write_lines(&mut out, &events);
+        if shown.is_err() {
+            break shown;
+        }
+        events.clear();
+    };
+    match shown {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn write_lines(out: &mut impl Write, events: &[Event]) -> io::Result<()> {
+    for event in events {
+        serde_json::to_writer(&mut *out, &json(event))?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// One event. Fields that are zero or empty, "not known", are left out.
+pub fn json(event: &Event) -> Value {
+    let (name, fields) = match &event.kind {
+        Some(Kind::Flow(flow)) => ("flow", flow_fields(flow)),
+        Some(Kind::Gap(gap)) => ("gap", gap_fields(gap)),
+        Some(Kind::TableSync(sync)) => ("table_sync", sync_fields(sync)),
+        Some(Kind::Heartbeat(beat)) => ("heartbeat", beat_fields(beat)),
+        Some(Kind::RouterHealth(health)) => ("router_health", health_fields(health)),
+        // Not from any source of this version.
+        other => ("other", json!({ "debug": format!("{other:?}") })),
+    };
+    let mut line = Map::new();
+    line.insert("type".to_owned(), name.into());
+    line.insert("time_us".to_owned(), event.time_us.into());
+    if let Value::Object(fields) = fields {
+        line.extend(fields.into_iter().filter(|(_, value)| known(value)));
+    }
+    Value::Object(line)
+}
+
+fn known(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(_) => true,
+    }
+}
+
+/// `FLOW_PHASE_END` is `"end"`; unspecified is left out.
+fn word(name: &str, prefix: &str) -> Value {
+    let short = name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase();
+    if short == "unspecified" { Value::Null } else { short.into() }
+}
+
+fn end(end: End) -> Value {
+    if end == End::None { Value::Null } else { word(end.as_str_name(), "END_") }
+}
+
+fn address(bytes: &[u8]) -> Value {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    match v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)) {
+        Ok(address) => address.to_string().into(),
+        Err(_) => Value::Null,
+    }
+}
+
+fn flow_fields(flow: &Flow) -> Value {
+    json!({
+        "phase": word(flow.phase().as_str_name(), "FLOW_PHASE_"),
+        "flow_id": format!("{:016x}", flow.flow_id),
+        "protocol": flow.protocol,
+        "direction": word(flow.direction().as_str_name(), "DIRECTION_"),
+        "src_ip": address(&flow.src_ip),
+        "src_port": flow.src_port,
+        "dst_ip": address(&flow.dst_ip),
+        "dst_port": flow.dst_port,
+        "reply_src_ip": address(&flow.reply_src_ip),
+        "reply_src_port": flow.reply_src_port,
+        "reply_dst_ip": address(&flow.reply_dst_ip),
+        "reply_dst_port": flow.reply_dst_port,
+        "icmp_type": flow.icmp_type,
+        "icmp_code": flow.icmp_code,
+        "icmp_id": flow.icmp_id,
+        "bytes_orig": flow.bytes_orig,
+        "bytes_reply": flow.bytes_reply,
+        "packets_orig": flow.packets_orig,
+        "packets_reply": flow.packets_reply,
+        "bytes_orig_before": flow.bytes_orig_before,
+        "bytes_reply_before": flow.bytes_reply_before,
+        "packets_orig_before": flow.packets_orig_before,
+        "packets_reply_before": flow.packets_reply_before,
+        "first_seen_us": flow.first_seen_us,
+        "last_seen_us": flow.last_seen_us,
+        "kernel_start_us": flow.kernel_start_us,
+        "tcp_state": word(flow.tcp_state().as_str_name(), "TCP_STATE_"),
+        "status": flow.status,
+        "mark": flow.mark,
+        "zone": flow.zone,
+        "conntrack_id": flow.conntrack_id,
+        "end_unseen": flow.end_unseen,
+        "no_counters": flow.no_counters,
+        "device": end(flow.device()),
+        "remote": end(flow.remote()),
+    })
+}
+
+fn gap_fields(gap: &Gap) -> Value {
+    json!({
+        "cause": word(GapCause::try_from(gap.cause).unwrap_or_default().as_str_name(), "GAP_CAUSE_"),
+        "count": gap.count,
+        "from_us": gap.from_us,
+        "to_us": gap.to_us,
+        "detail": gap.detail,
+    })
+}
+
+fn sync_fields(sync: &TableSync) -> Value {
+    let step = word(sync.step().as_str_name(), "STEP_");
+    json!({ "step": step, "sync_id": format!("{:016x}", sync.sync_id) })
+}
+
+fn beat_fields(beat: &Heartbeat) -> Value {
+    json!({
+        "uptime_s": beat.uptime_s,
+        "open_flows": beat.open_flows,
+        "spool_bytes": beat.spool_bytes,
+        "spool_batches": beat.spool_batches,
+        "memory_bytes": beat.memory_bytes,
+        "cpu_ms": beat.cpu_ms,
+        "warnings": beat.warnings,
+    })
+}
+
+fn health_fields(health: &RouterHealth) -> Value {
+    let interface = |interface: &InterfaceHealth| {
+        json!({
+            "name": interface.name,
+            "up": interface.up,
+            "rx_bytes": interface.rx_bytes,
+            "tx_bytes": interface.tx_bytes,
+            "rx_packets": interface.rx_packets,
+            "tx_packets": interface.tx_packets,
+            "rx_errors": interface.rx_errors,
+            "tx_errors": interface.tx_errors,
+            "rx_dropped": interface.rx_dropped,
+            "tx_dropped": interface.tx_dropped,
+        })
+    };
+    json!({
+        "interval_ms": health.interval_ms,
+        "load1_milli": health.load1_milli,
+        "load5_milli": health.load5_milli,
+        "load15_milli": health.load15_milli,
+        "memory_total_bytes": health.memory_total_bytes,
+        "memory_available_bytes": health.memory_available_bytes,
+        "swap_total_bytes": health.swap_total_bytes,
+        "swap_free_bytes": health.swap_free_bytes,
+        "disk_total_bytes": health.disk_total_bytes,
+        "disk_free_bytes": health.disk_free_bytes,
+        "disk_read_bytes": health.disk_read_bytes,
+        "disk_written_bytes": health.disk_written_bytes,
+        "uptime_s": health.uptime_s,
+        "conntrack_count": health.conntrack_count,
+        "conntrack_max": health.conntrack_max,
+        "temperature_milli_c": health.temperature_milli_c,
+        "interfaces": health.interfaces.iter().map(interface).collect::<Vec<_>>(),
+        "warnings": health.warnings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use netmon_proto::v1::{FlowPhase, TcpState, table_sync};
+
+    use super::*;
+
+    #[test]
+    fn events_are_lines_that_a_person_can_read() {
+        let flow = Flow {
+            phase: FlowPhase::End.into(),
+            flow_id: 0x0000_0001_0000_0002,
+            protocol: 6,
+            src_ip: vec![192, 168, 1, 20].into(),
+            dst_ip: vec![0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1].into(),
+            dst_port: 443,
+            bytes_orig: u64::MAX,
+            tcp_state: TcpState::Close.into(),
+            end_unseen: true,
+            device: End::Initiator.into(),
+            ..Flow::default()
+        };
+        let gap = Gap { cause: GapCause::AgentDown.into(), count: 1, ..Gap::default() };
+        let sync = TableSync { step: table_sync::Step::Begin.into(), sync_id: 5 };
+        let kinds =
+            [Kind::Flow(flow), Kind::Gap(gap), Kind::TableSync(sync), Kind::Heartbeat(Heartbeat::default())];
+        let events = kinds.map(|kind| Event { time_us: 7, kind: Some(kind) });
+        let mut out = Vec::new();
+        write_lines(&mut out, &events).expect("written");
+        insta::assert_snapshot!(String::from_utf8_lossy(&out), @r##"
+        {"bytes_orig":18446744073709551615,"device":"initiator","dst_ip":"2001:db8::1","dst_port":443,"end_unseen":true,"flow_id":"0000000100000002","phase":"end","protocol":6,"src_ip":"192.168.1.20","tcp_state":"close","time_us":7,"type":"flow"}
+        {"cause":"agent_down","count":1,"time_us":7,"type":"gap"}
+        {"step":"begin","sync_id":"0000000000000005","time_us":7,"type":"table_sync"}
+        {"time_us":7,"type":"heartbeat"}
+        "##);
+    }
+}

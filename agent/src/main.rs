@@ -1,0 +1,215 @@
+//! `netmon-agent`: arguments, logging, signals; the rest is the library.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use netmon_agent::{
+    Config,
+    config::{ConfigErrors, DEFAULT_PATH},
+    doctor::doctor,
+    dump::dump,
+    rights,
+    service::Service,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::warn;
+
+const HELP: &str = "\
+Watches this router's connections and reports them to netmon-server.
+
+Usage: netmon-agent [--config FILE] [--check-config | --dump]
+       netmon-agent doctor [--config FILE]
+
+  --config FILE   the configuration, by default /etc/netmon-agent/config.yaml
+  --check-config  only check it: exit code 0 if it is right, 2 if not
+  --dump          print what is heard as JSON lines, without a server
+  doctor          check this host and the way to the server: a line per check, with the remedy
+  --version       print the version
+  --help          print this
+
+SIGHUP reads the configuration again. SIGTERM delivers or spools what is in hand, and ends.
+NETMON_LOG sets what is logged to stderr: error, warn, info (the default), debug, or a tracing filter.
+Watching connections needs root or CAP_NET_ADMIN.
+";
+
+/// What a mistake of the user's ends with; 1 is for what goes wrong later.
+const USAGE: u8 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Run,
+    CheckConfig,
+    Dump,
+    Doctor,
+    Version,
+    Help,
+}
+
+fn main() -> ExitCode {
+    let (task, path) = match arguments(std::env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => return complain(&format!("{error}; see netmon-agent --help"), USAGE),
+    };
+    let said = match task {
+        Task::Help => say(HELP),
+        Task::Version => say(concat!("netmon-agent ", env!("CARGO_PKG_VERSION"), "\n")),
+        Task::CheckConfig | Task::Run | Task::Dump | Task::Doctor => {
+            return match load(task, path.as_deref()) {
+                Err(errors) => complain(&errors.to_string(), USAGE),
+                Ok(_) if task == Task::CheckConfig => {
+                    let path = path.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+                    exit_code(say(&format!("{}: ok\n", path.display())))
+                }
+                Ok(config) => work(task, config, path.as_deref().unwrap_or(Path::new(DEFAULT_PATH))),
+            };
+        }
+    };
+    exit_code(said)
+}
+
+/// `-config FILE` and the like are the original agent's way; Go's flags have one dash.
+fn arguments(
+    args: impl Iterator<Item = std::ffi::OsString>,
+) -> Result<(Task, Option<PathBuf>), lexopt::Error> {
+    use lexopt::prelude::{Long, Short, Value, ValueExt};
+    let two_dashes = args.map(|arg| match arg.to_str() {
+        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => {
+            format!("-{text}").into()
+        }
+        _ => arg,
+    });
+    let mut parser = lexopt::Parser::from_args(two_dashes);
+    let (mut task, mut path) = (Task::Run, None);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("config") => path = Some(parser.value()?.parse::<PathBuf>()?),
+            Long("check-config") => task = Task::CheckConfig,
+            Long("dump") => task = Task::Dump,
+            Value(word) if word == "doctor" => task = Task::Doctor,
+            Long("version") | Short('V') => return Ok((Task::Version, None)),
+            Long("help") | Short('h') => return Ok((Task::Help, None)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok((task, path))
+}
+
+/// `--dump` needs no server, hence no file: without one it takes the defaults.
+fn load(task: Task, path: Option<&Path>) -> Result<Config, ConfigErrors> {
+    let default = Path::new(DEFAULT_PATH);
+    if task == Task::Dump && path.is_none() && !default.exists() {
+        return Ok(Config::new("dump", "http://127.0.0.1:3000", "none"));
+    }
+    Config::load(path.unwrap_or(default))
+}
+
+fn work(task: Task, config: Config, path: &Path) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NETMON_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    // Before any thread is started: rights belong to threads.
+    if config.drop_privileges
+        && let Err(error) = rights::give_up()
+    {
+        warn!(%error, "cannot give up rights that are not needed; going on with them");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return exit_code(Err(anyhow::Error::new(error).context("cannot start"))),
+    };
+    runtime.block_on(async {
+        if task == Task::Doctor {
+            return match doctor(&config, io::stdout().lock()).await {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => exit_code(Err(error.into())),
+            };
+        }
+        exit_code(watch(task, config, path).await)
+    })
+}
+
+async fn watch(task: Task, config: Config, path: &Path) -> anyhow::Result<()> {
+    let stop = stop_signal().context("cannot listen for signals")?;
+    if task == Task::Dump {
+        return dump(&config, io::stdout().lock(), stop).await;
+    }
+    let (sender, reloads) = mpsc::channel(1);
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    let path = path.to_owned();
+    tokio::select! {
+        result = netmon_agent::run(config, Service::new(reloads), stop) => result,
+        never = reload(hangup, &path, sender) => match never {},
+    }
+}
+
+/// Reads the file again at each SIGHUP. A file with mistakes changes nothing.
+async fn reload(mut hangup: Signal, path: &Path, configs: mpsc::Sender<Config>) -> std::convert::Infallible {
+    loop {
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        match Config::load(path) {
+            // The receiver lives as long as the agent.
+            Ok(config) => drop(configs.send(config).await),
+            Err(errors) => warn!("the configuration stays as it was:\n{errors}"),
+        }
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    // Where stderr is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+    ExitCode::from(code)
+}
+
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("netmon-agent: {error:#}"), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_of_writing_options_are_understood() {
+        let check =
+            |line: &str| arguments(line.split(' ').map(Into::into)).map_err(|error| error.to_string());
+        let path = || Some(PathBuf::from("a.yaml"));
+        assert_eq!(check("--config a.yaml"), Ok((Task::Run, path())));
+        assert_eq!(check("-config a.yaml"), Ok((Task::Run, path())));
+        assert_eq!(check("-config=a.yaml --check-config"), Ok((Task::CheckConfig, path())));
+        assert_eq!(check("--dump"), Ok((Task::Dump, None)));
+        assert_eq!(check("doctor -config a.yaml"), Ok((Task::Doctor, path())));
+        assert_eq!(check("-h"), Ok((Task::Help, None)));
+        assert_eq!(check("-version"), Ok((Task::Version, None)));
+        assert!(check("--config").is_err() && check("--verbose").is_err() && check("a.yaml").is_err());
+    }
+}

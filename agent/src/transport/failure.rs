@@ -1,0 +1,79 @@
+//! Why a connection to the server failed, in words that say what to do.
+
+use std::{error::Error, time::Duration};
+
+use tonic::{Code, Status};
+
+use crate::spool::NeverSent;
+
+/// The end of an attempt or of a stream.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("cannot connect: {0}; is netmon-server running there, and does the firewall let this host in?")]
+    Connect(String),
+    #[error("no connection within {0:?}; is server_url right, and does the firewall let this host in?")]
+    ConnectTimeout(Duration),
+    #[error("connected, but no Welcome within {0:?}; is it a netmon-server, and is it alive?")]
+    HelloTimeout(Duration),
+    #[error("no acknowledgement within {0:?}; is the server overloaded, or its disk full?")]
+    AckTimeout(Duration),
+    #[error("the server refused the token: auth_token must equal the server's NETMON_API_TOKEN")]
+    Token,
+    #[error("the server does not know netmon.v1.Collector; is it a netmon-server of this version?")]
+    NotNetmon,
+    #[error("the server ended the stream")]
+    Ended,
+    #[error("the server said {code:?}: {message}")]
+    Status { code: Code, message: String },
+    #[error("the server broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error(transparent)]
+    NeverSent(#[from] NeverSent),
+}
+
+impl Failure {
+    pub(super) fn connect(error: &tonic::transport::Error) -> Self {
+        Self::Connect(innermost(error))
+    }
+
+    /// The label of the metric that counts failures.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout(_) | Self::HelloTimeout(_) | Self::AckTimeout(_) => "timeout",
+            Self::Token => "unauthenticated",
+            Self::NotNetmon => "unimplemented",
+            Self::Ended => "ended",
+            Self::Status { .. } => "status",
+            Self::Protocol(_) | Self::NeverSent(_) => "protocol",
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::Unauthenticated => Self::Token,
+            Code::Unimplemented => Self::NotNetmon,
+            code => {
+                let own = status.message();
+                let text = status.source().map_or_else(|| own.to_owned(), innermost);
+                Self::Status { code, message: one_line(&text) }
+            }
+        }
+    }
+}
+
+/// The last cause of a chain of errors is the one that names the fact ("connection refused").
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    one_line(&last.to_string())
+}
+
+/// What a stranger wrote, fit for a log.
+fn one_line(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,29 @@
+//! Asks the server whether it is there and takes the token, without being an agent to it.
+
+use netmon_proto::v1::{ListRoutersRequest, Router, console_client::ConsoleClient};
+use tokio::time::timeout;
+use tonic::Request;
+
+use super::{TransportConfig, connect::connect, failure::Failure};
+
+impl TransportConfig {
+    /// What each server says: the router as it knows it (none: it has not heard of it yet), or why it does
+    /// not answer.
+    pub async fn probe(&self) -> Vec<(String, Result<Option<Router>, String>)> {
+        let mut answers = Vec::new();
+        for url in &self.urls {
+            let answer = self.ask(url).await.map_err(|failure| failure.to_string());
+            answers.push((url.clone(), answer));
+        }
+        answers
+    }
+
+    async fn ask(&self, url: &str) -> Result<Option<Router>, Failure> {
+        let mut client = ConsoleClient::new(connect(url, self.connect_timeout).await?);
+        let mut request = Request::new(ListRoutersRequest {});
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        let answer = timeout(self.hello_timeout, client.list_routers(request)).await;
+        let routers = answer.map_err(|_| Failure::HelloTimeout(self.hello_timeout))??.into_inner().routers;
+        Ok(routers.into_iter().find(|router| router.router_id == self.router_id))
+    }
+}

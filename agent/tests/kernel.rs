@@ -1,0 +1,58 @@
+//! The monitor against a real kernel, each case in a network namespace of its own.
+//!
+//! Where namespaces are not permitted, a case is reported as ignored, with the reason; with the variable
+//! `NETMON_REQUIRE_LAB=1` it fails instead.
+
+#[allow(dead_code, reason = "written for the transport's tests; a part of it serves here")]
+mod collector;
+#[path = "support/mod.rs"]
+mod support;
+
+mod kernel {
+    pub(crate) mod cases;
+    pub(crate) mod health;
+    pub(crate) mod stops;
+    pub(crate) mod watcher;
+}
+
+use std::{env, process::ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use kernel::{cases, health, stops};
+
+/// Set in the program that runs within the namespace.
+const CASE: &str = "NETMON_KERNEL_CASE";
+
+fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
+    [cases::CASES, health::CASES, stops::CASES].into_iter().flatten()
+}
+
+fn main() -> ExitCode {
+    if let Ok(name) = env::var(CASE) {
+        return run_here(&name);
+    }
+    let trials = all_cases().map(|(name, _)| Trial::ignorable_test(*name, || run_apart(name))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn run_apart(name: &str) -> Result<Completion, Failed> {
+    match support::run_in_namespace(CASE, name)? {
+        Some(status) if status.success() => Ok(Completion::Completed),
+        Some(status) => Err(format!("the case ended with {status}; its output is above").into()),
+        None if env::var("NETMON_REQUIRE_LAB").is_ok_and(|value| value == "1") => {
+            Err("network namespaces are not permitted here".into())
+        }
+        None => Ok(Completion::ignored_with("network namespaces are not permitted here")),
+    }
+}
+
+fn run_here(name: &str) -> ExitCode {
+    let Some((_, case)) = all_cases().find(|(known, _)| *known == name) else {
+        eprintln!("no case of the name {name}");
+        return ExitCode::FAILURE;
+    };
+    support::set_up_namespace();
+    case();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,12 @@
+DROP TABLE raw_events;
+DROP TABLE gaps;
+DROP TABLE service_minutes;
+DROP TABLE device_minutes;
+DROP TABLE open_flows;
+DROP TABLE flows;
+DROP TABLE ingest_cursors;
+DROP TABLE remote_hosts;
+DROP TABLE devices;
+DROP TABLE routers;
+DROP TABLE id_blocks;
+DROP TABLE settings;

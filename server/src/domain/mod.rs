@@ -1,0 +1,17 @@
+//! What the server knows about a network, free of any database, wire format or clock.
+
+mod changes;
+mod flow;
+
+pub use changes::{Changes, CursorMove, DeviceTouch, GapRow, HostTouch, MinuteDelta, RawEvent, RouterUpdate};
+pub use flow::{Counters, Direction, End, FlowId, FlowKey, FlowRecord, Icmp, Tuple};
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub type Micros = i64;
+
+/// Microseconds in a minute.
+pub const MINUTE_US: Micros = 60_000_000;
+
+/// A router's row id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouterId(pub i64);

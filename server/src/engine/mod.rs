@@ -1,0 +1,333 @@
+//! The hot state of the writer: what is open, how far each agent is committed, and what the next
+//! transaction will write.
+//!
+//! Pure: batches and `now` go in, [`Changes`] come out. It never touches the database and never reads a
+//! clock. What it holds in memory is what the database holds plus the changes not yet taken; after a
+//! transaction is lost for good, [`Engine::forget_all`] drops it and routers are attached anew.
+
+mod live;
+mod pending;
+mod router;
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+pub use live::{LiveFlow, LiveSnapshot, Rate};
+use pending::Pending;
+use router::RouterState;
+
+use crate::{
+    domain::{Changes, CursorMove, FlowId, FlowRecord, GapRow, Micros, RawEvent, RouterId, RouterUpdate},
+    ingest::{Checked, FlowReport, Observation},
+};
+use netmon_proto::v1::GapCause;
+
+/// How many ended flows the live view keeps showing, and for how long.
+const RECENT_MAX: usize = 500;
+const RECENT_US: Micros = 10_000_000;
+
+/// One batch, checked event by event.
+#[derive(Debug)]
+pub struct CheckedBatch {
+    /// From which router.
+    pub router: RouterId,
+    /// Which run of its agent; zero: none (each call counts).
+    pub epoch: u64,
+    /// Its sequence; zero: none.
+    pub sequence: u64,
+    /// How many sequences right before it no longer exist.
+    pub lost_before: u64,
+    /// How many events those held.
+    pub lost_events: u64,
+    /// Why they are lost.
+    pub lost_cause: i16,
+    /// What passed.
+    pub events: Vec<Checked>,
+    /// How many events were refused.
+    pub refused: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in the next changes.
+    Taken,
+    /// It was committed before.
+    Duplicate,
+    /// There is a hole before it that it does not explain.
+    Hole {
+        /// The sequence that was due.
+        expected: u64,
+    },
+    /// The router is not attached (any more).
+    Detached,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Engine {
+    routers: FxHashMap<RouterId, RouterState>,
+    names: FxHashMap<String, RouterId>,
+    pending: Pending,
+    recent: VecDeque<LiveFlow>,
+    ids: std::ops::Range<i64>,
+    clamped: u64,
+}
+
+impl Engine {
+    /// Takes a block of row ids for new flows.
+    pub fn give_ids(&mut self, first: i64, count: i64) {
+        self.ids = first..first + count;
+    }
+
+    /// How many row ids are left. A batch may need as many as it has events.
+    #[must_use]
+    pub fn ids_left(&self) -> i64 {
+        self.ids.end - self.ids.start
+    }
+
+    /// How many fields of events were clamped since the start.
+    #[must_use]
+    pub fn clamped(&self) -> u64 {
+        self.clamped
+    }
+
+    /// The router of that name, if its state is in memory.
+    #[must_use]
+    pub fn router_named(&self, name: &str) -> Option<RouterId> {
+        self.names.get(name).copied()
+    }
+
+    /// Loads a router's open flows.
+    pub fn attach(&mut self, router: RouterId, name: &str, open: Vec<FlowRecord>) {
+        self.names.insert(name.to_owned(), router);
+        self.routers.insert(router, RouterState::new(name, open));
+    }
+
+    /// Drops everything that is not committed, and what rests on it.
+    pub fn forget_all(&mut self) {
+        self.routers.clear();
+        self.names.clear();
+        self.pending = Pending::default();
+        self.recent.clear();
+    }
+
+    /// How far the epoch is committed, if that is in memory.
+    #[must_use]
+    pub fn cursor(&self, router: RouterId, epoch: u64) -> Option<u64> {
+        self.routers.get(&router)?.cursors.get(&epoch).copied()
+    }
+
+    /// Notes how far the epoch is committed. `stored` says whether that stands in the database; an epoch
+    /// that the database does not know is written with the next changes, at `last`.
+    pub fn load_cursor(&mut self, router: RouterId, epoch: u64, stored: bool, last: u64) {
+        let Some(state) = self.routers.get_mut(&router) else { return };
+        state.cursors.insert(epoch, last);
+        if !stored {
+            self.pending.cursors.insert((router, epoch), CursorMove { router, epoch, from: None, to: last });
+        }
+    }
+
+    /// Records that something is missing.
+    pub fn gap(&mut self, gap: GapRow) {
+        self.pending.gap(gap);
+    }
+
+    /// Merges new facts about a router into the next changes.
+    pub fn update_router(&mut self, update: RouterUpdate) {
+        self.pending.update_router(update);
+    }
+
+    /// Applies one batch.
+    pub fn apply(&mut self, batch: CheckedBatch, now: Micros) -> Applied {
+        let Some(state) = self.routers.get_mut(&batch.router) else { return Applied::Detached };
+        if batch.epoch != 0 && batch.sequence != 0 {
+            let Some(last) = state.cursors.get(&batch.epoch).copied() else { return Applied::Detached };
+            if batch.sequence <= last {
+                return Applied::Duplicate;
+            }
+            let missing = batch.sequence - last - 1;
+            if missing > batch.lost_before {
+                return Applied::Hole { expected: last + 1 };
+            }
+            state.cursors.insert(batch.epoch, batch.sequence);
+            self.pending.move_cursor(batch.router, batch.epoch, last, batch.sequence);
+            if missing > 0 {
+                state.hole();
+                let events = if batch.lost_events > 0 { batch.lost_events } else { missing };
+                self.pending.gap(GapRow {
+                    router: batch.router,
+                    cause: batch.lost_cause,
+                    count: i64::try_from(events).unwrap_or(i64::MAX),
+                    from: now,
+                    to: now,
+                    detail: format!("sequences {} to {} no longer exist", last + 1, batch.sequence - 1),
+                });
+            }
+        }
+        if batch.refused > 0 {
+            self.pending.gap(GapRow {
+                router: batch.router,
+                cause: GapCause::Refused as i16,
+                count: i64::try_from(batch.refused).unwrap_or(i64::MAX),
+                from: now,
+                to: now,
+                detail: "events refused as invalid".to_owned(),
+            });
+        }
+        let mut update = RouterUpdate::heard(batch.router, now);
+        for event in batch.events {
+            self.clamped += u64::from(event.clamped);
+            update.lag_us = Some((now - event.time).max(0));
+            match event.what {
+                Observation::Flow(report) => {
+                    Self::apply_flow(
+                        state,
+                        &mut self.pending,
+                        &mut self.recent,
+                        &mut self.ids,
+                        batch.router,
+                        event.time,
+                        *report,
+                    );
+                }
+                Observation::SyncBegin(id) => state.begin_sync(id),
+                Observation::SyncEnd(id) => {
+                    for flow_id in state.end_sync(id) {
+                        Self::end_unseen(state, &mut self.pending, &mut self.recent, flow_id, event.time);
+                    }
+                }
+                Observation::Heartbeat(beat) => {
+                    update.open_flows = Some(i64::try_from(beat.open_flows).unwrap_or(i64::MAX));
+                    update.spool_bytes = Some(i64::try_from(beat.spool_bytes).unwrap_or(i64::MAX));
+                    update.memory_bytes = Some(i64::try_from(beat.memory_bytes).unwrap_or(i64::MAX));
+                    update.warnings = Some(beat.warnings.join("\n"));
+                }
+                Observation::Gap(gap) => self.pending.gap(GapRow {
+                    router: batch.router,
+                    cause: gap.cause,
+                    count: gap.count,
+                    from: gap.from,
+                    to: gap.to,
+                    detail: gap.detail,
+                }),
+                Observation::Raw { kind, payload } => {
+                    self.pending.raw.push(RawEvent { router: batch.router, kind, time: event.time, payload });
+                }
+            }
+        }
+        self.pending.update_router(update);
+        Applied::Taken
+    }
+
+    fn apply_flow(
+        state: &mut RouterState,
+        pending: &mut Pending,
+        recent: &mut VecDeque<LiveFlow>,
+        ids: &mut std::ops::Range<i64>,
+        router: RouterId,
+        time: Micros,
+        report: FlowReport,
+    ) {
+        if let Some(other) = state.displaced_by(&report) {
+            Self::end_unseen(state, pending, recent, other, time);
+        }
+        let touch = state.take_report(router, time, report, ids);
+        pending.flow_touched(&touch);
+        let Some(end) = touch.end else {
+            pending.open.insert((router, touch.flow_id));
+            return;
+        };
+        Self::close(state, pending, recent, touch.flow_id, end, time);
+    }
+
+    fn end_unseen(
+        state: &mut RouterState,
+        pending: &mut Pending,
+        recent: &mut VecDeque<LiveFlow>,
+        flow_id: u64,
+        time: Micros,
+    ) {
+        let Some(entry) = state.open.get(&flow_id) else { return };
+        pending.gap(GapRow {
+            router: entry.record.router,
+            cause: GapCause::FlowEndUnseen as i16,
+            count: 1,
+            from: entry.record.last_seen.min(time),
+            to: time,
+            detail: "flows that ended while nobody watched: what they moved last is not known".to_owned(),
+        });
+        Self::close(state, pending, recent, flow_id, crate::domain::End::Unseen, time);
+    }
+
+    fn close(
+        state: &mut RouterState,
+        pending: &mut Pending,
+        recent: &mut VecDeque<LiveFlow>,
+        flow_id: u64,
+        end: crate::domain::End,
+        time: Micros,
+    ) {
+        let Some(mut entry) = state.remove(flow_id) else { return };
+        entry.record.end = Some(end);
+        pending.open.remove(&(entry.record.router, flow_id));
+        if entry.stored {
+            pending.closed.push(entry.record.id.0);
+        }
+        if recent.len() == RECENT_MAX {
+            recent.pop_front();
+        }
+        recent.push_back(LiveFlow {
+            router: state.name.clone(),
+            rate: Rate::default(),
+            ended_at: Some(time),
+            record: entry.record.clone(),
+        });
+        pending.finished.push(entry.record);
+    }
+
+    /// Takes what the next transaction must write.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut pending = std::mem::take(&mut self.pending);
+        self.clamped += pending.clamped;
+        let mut open = Vec::with_capacity(pending.open.len());
+        for (router, flow_id) in pending.open.drain() {
+            if let Some(entry) = self.routers.get_mut(&router).and_then(|state| state.open.get_mut(&flow_id))
+            {
+                entry.stored = true;
+                open.push(entry.record.clone());
+            }
+        }
+        // In the order of their ids the rows go in at the right edge of the tree.
+        open.sort_unstable_by_key(|record| record.id);
+        pending.into_changes(open)
+    }
+
+    /// Everything that is open, and what ended just now.
+    pub fn live(&mut self, now: Micros) -> LiveSnapshot {
+        while self.recent.front().is_some_and(|flow| flow.ended_at.is_none_or(|at| at < now - RECENT_US)) {
+            self.recent.pop_front();
+        }
+        let open = self.routers.values().map(|state| state.open.len()).sum::<usize>();
+        let mut flows = Vec::with_capacity(open + self.recent.len());
+        for state in self.routers.values() {
+            flows.extend(state.open.values().map(|entry| LiveFlow {
+                router: state.name.clone(),
+                rate: entry.rate(now),
+                ended_at: None,
+                record: entry.record.clone(),
+            }));
+        }
+        flows.extend(self.recent.iter().cloned());
+        LiveSnapshot { taken_at: now, flows }
+    }
+}
+
+/// The next row id. The writer sees to it that the block never runs dry.
+fn next_id(ids: &mut std::ops::Range<i64>) -> FlowId {
+    FlowId(ids.next().expect("the writer reserves as many ids as a batch has events"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! One router's open flows and cursors.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{live::Rate, next_id, pending::FlowTouch};
+use crate::{
+    domain::{Counters, End, FlowKey, FlowRecord, Micros, RouterId},
+    ingest::{FlowReport, Phase},
+};
+
+/// A rate is shown until the next report is overdue: for twice the time that it was computed over, within
+/// these limits. A flow that stands still is not reported.
+const RATE_VALID_US: std::ops::RangeInclusive<Micros> = 3_000_000..=25_000_000;
+
+/// The kernel dates its event of a new flow when it makes the entry, and its start when the first packet has
+/// passed all rules: some microseconds later, or as long as a busy machine lets the packet wait.
+const START_AFTER_EVENT_US: Micros = 100_000;
+
+#[derive(Debug)]
+pub(super) struct RouterState {
+    pub(super) name: Arc<str>,
+    pub(super) open: FxHashMap<u64, OpenEntry>,
+    pub(super) cursors: FxHashMap<u64, u64>,
+    by_key: FxHashMap<FlowKey, u64>,
+    sync: Option<Sync>,
+    /// Batches were lost since the last BEGIN: the END of that sync would end flows whose reports were
+    /// among them. The agent begins another one.
+    holed: bool,
+}
+
+#[derive(Debug)]
+struct Sync {
+    id: u64,
+    reported: FxHashSet<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct OpenEntry {
+    pub(super) record: FlowRecord,
+    /// Whether a row of it is in `open_flows` (or in changes that will be written before anything else).
+    pub(super) stored: bool,
+    rate: Rate,
+    rate_valid_us: Micros,
+    reported_at: Micros,
+}
+
+impl OpenEntry {
+    pub(super) fn rate(&self, now: Micros) -> Rate {
+        if now - self.reported_at <= self.rate_valid_us { self.rate } else { Rate::default() }
+    }
+}
+
+/// The tag of the agent's run that an id was made in.
+fn run_tag(id: u64) -> u64 {
+    id >> 32
+}
+
+impl RouterState {
+    pub(super) fn new(name: &str, open: Vec<FlowRecord>) -> Self {
+        let by_key = open.iter().map(|record| (record.key, record.flow_id)).collect();
+        let open = open
+            .into_iter()
+            .map(|record| {
+                let reported_at = record.last_seen;
+                (
+                    record.flow_id,
+                    OpenEntry { record, stored: true, rate: Rate::default(), rate_valid_us: 0, reported_at },
+                )
+            })
+            .collect();
+        Self { name: name.into(), open, by_key, cursors: FxHashMap::default(), sync: None, holed: false }
+    }
+
+    /// Batches of this router no longer exist.
+    pub(super) fn hole(&mut self) {
+        self.holed = true;
+    }
+
+    pub(super) fn begin_sync(&mut self, id: u64) {
+        self.holed = false;
+        self.sync = Some(Sync { id, reported: FxHashSet::default() });
+    }
+
+    /// The flows that the sync shows to be gone. Flows of earlier runs of the agent are gone if nothing
+    /// joined them to the present run, whether or not this server heard the sync begin.
+    pub(super) fn end_sync(&mut self, id: u64) -> Vec<u64> {
+        let sync = self.sync.take().filter(|sync| sync.id == id);
+        if self.holed {
+            return Vec::new();
+        }
+        self.open
+            .keys()
+            .copied()
+            .filter(|&flow_id| {
+                run_tag(flow_id) != run_tag(id)
+                    || sync.as_ref().is_some_and(|sync| !sync.reported.contains(&flow_id))
+            })
+            .collect()
+    }
+
+    /// An open flow that the report shows to be over, because the kernel uses its tuple for another one.
+    pub(super) fn displaced_by(&self, report: &FlowReport) -> Option<u64> {
+        if self.open.contains_key(&report.flow_id) {
+            return None;
+        }
+        let other = *self.by_key.get(&report.key)?;
+        let entry = self.open.get(&other)?;
+        (!continues(&entry.record, report)).then_some(other)
+    }
+
+    /// Takes a report into the table: the flow it names, the one it continues, or a new one.
+    pub(super) fn take_report(
+        &mut self,
+        router: RouterId,
+        time: Micros,
+        report: FlowReport,
+        ids: &mut std::ops::Range<i64>,
+    ) -> FlowTouch {
+        let flow_id = report.flow_id;
+        if let Some(sync) = &mut self.sync {
+            sync.reported.insert(flow_id);
+        }
+        let mut began = false;
+        if !self.open.contains_key(&flow_id) {
+            let continued = self.by_key.get(&report.key).and_then(|other| self.open.remove(other));
+            let entry = continued.unwrap_or_else(|| {
+                began = true;
+                new_entry(router, time, &report, ids)
+            });
+            self.by_key.insert(report.key, flow_id);
+            self.open.insert(flow_id, entry);
+        }
+        let Some(entry) = self.open.get_mut(&flow_id) else {
+            unreachable!("the entry was there or has just been put there")
+        };
+        let record = &mut entry.record;
+        record.flow_id = flow_id;
+        let counters = record.counters.max(report.counters);
+        let moved = counters.minus(record.counters);
+        let clamped = counters != report.counters;
+        record.counters = counters;
+        record.last_seen = record.last_seen.max(report.last_seen);
+        record.first_seen = match report.kernel_start {
+            // The kernel's own word, where the one before was the time of an event.
+            Some(_) => report.first_seen,
+            None => record.first_seen.min(report.first_seen),
+        };
+        record.kernel_start = record.kernel_start.or(report.kernel_start);
+        record.reply = report.reply.or(record.reply);
+        if report.tcp_state != 0 {
+            record.tcp_state = report.tcp_state;
+        }
+        record.status |= report.status;
+        record.mark = report.mark;
+        record.no_counters = report.no_counters;
+        let elapsed = time - entry.reported_at;
+        if elapsed > 0 {
+            entry.rate_valid_us = (2 * elapsed).clamp(*RATE_VALID_US.start(), *RATE_VALID_US.end());
+            let per_second = 1_000_000.0 / elapsed as f64;
+            entry.rate = Rate {
+                orig: moved.bytes_orig as f64 * per_second,
+                reply: moved.bytes_reply as f64 * per_second,
+            };
+        }
+        entry.reported_at = time;
+        FlowTouch {
+            router,
+            flow_id,
+            device: record.device,
+            remote: record.remote,
+            protocol: record.key.protocol,
+            port: record.service_port(),
+            began_at: began.then_some(if report.phase == Phase::Found { time } else { record.first_seen }),
+            seen: time,
+            moved,
+            moved_at: report.last_seen,
+            clamped,
+            end: match report.phase {
+                Phase::End { seen: true } => Some(End::Seen),
+                Phase::End { seen: false } => Some(End::Unseen),
+                Phase::New | Phase::Found | Phase::Progress => None,
+            },
+        }
+    }
+
+    pub(super) fn remove(&mut self, flow_id: u64) -> Option<OpenEntry> {
+        let entry = self.open.remove(&flow_id)?;
+        if self.by_key.get(&entry.record.key) == Some(&flow_id) {
+            self.by_key.remove(&entry.record.key);
+        }
+        Some(entry)
+    }
+}
+
+fn new_entry(
+    router: RouterId,
+    time: Micros,
+    report: &FlowReport,
+    ids: &mut std::ops::Range<i64>,
+) -> OpenEntry {
+    let record = FlowRecord {
+        id: next_id(ids),
+        router,
+        flow_id: report.flow_id,
+        key: report.key,
+        reply: report.reply,
+        icmp: report.icmp,
+        direction: report.direction,
+        device: report.device,
+        remote: report.remote,
+        // What had moved before it was watched counts as known from the start; the rest of the report's
+        // counters is what moved since.
+        counters: report.before,
+        before: report.before,
+        first_seen: report.first_seen,
+        last_seen: report.last_seen,
+        kernel_start: report.kernel_start,
+        tcp_state: report.tcp_state,
+        status: report.status,
+        mark: report.mark,
+        no_counters: report.no_counters,
+        end: None,
+    };
+    OpenEntry {
+        record,
+        stored: false,
+        rate: Rate::default(),
+        rate_valid_us: 0,
+        reported_at: report.first_seen.min(time),
+    }
+}
+
+/// Whether a report under a new id is about a flow that is open under an id of an earlier run.
+fn continues(open: &FlowRecord, report: &FlowReport) -> bool {
+    let same_start = match (open.kernel_start, report.kernel_start) {
+        (Some(a), Some(b)) => a == b,
+        // Of the open one only the beginning was heard, and the kernel does not tell the start with it. But
+        // it was there when it was first seen; one that started later has its tuple and its memory.
+        (None, Some(start)) => start <= open.first_seen + START_AFTER_EVENT_US,
+        _ => true,
+    };
+    let not_less = |open: Counters, now: Counters| open.max(now) == now;
+    report.phase != Phase::New
+        && run_tag(open.flow_id) != run_tag(report.flow_id)
+        && same_start
+        && not_less(open.counters, report.counters)
+}

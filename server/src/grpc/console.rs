@@ -1,0 +1,127 @@
+//! `netmon.v1.Console`: the read side.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use netmon_proto::v1::{self, console_server::Console, event::Kind};
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    ingest::Ingest,
+    store::{Reader, RouterRow},
+};
+
+/// See the module.
+pub(super) struct ConsoleService {
+    ingest: Ingest,
+    reader: Reader,
+}
+
+impl ConsoleService {
+    pub(super) fn new(ingest: Ingest, reader: Reader) -> Self {
+        Self { ingest, reader }
+    }
+}
+
+type Tail = Pin<Box<dyn Stream<Item = Result<v1::TailResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Console for ConsoleService {
+    type TailStream = Tail;
+
+    async fn list_routers(
+        &self,
+        _request: Request<v1::ListRoutersRequest>,
+    ) -> Result<Response<v1::ListRoutersResponse>, Status> {
+        let reader = self.reader.clone();
+        let routers = tokio::task::spawn_blocking(move || reader.routers())
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(v1::ListRoutersResponse { routers: routers.into_iter().map(router).collect() }))
+    }
+
+    async fn tail(&self, request: Request<v1::TailRequest>) -> Result<Response<Tail>, Status> {
+        let wanted = request.into_inner();
+        if let Some(unknown) = wanted.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+            return Err(Status::invalid_argument(format!(
+                "kind {unknown:?} is not known, expected one of {}",
+                KINDS.join(", ")
+            )));
+        }
+        let mut events = self.ingest.tail();
+        let stream = async_stream::stream! {
+            loop {
+                match events.recv().await {
+                    Ok((router, event)) => {
+                        let for_us = wanted.router_id.is_empty() || *wanted.router_id == *router;
+                        let kind = kind_name(&event);
+                        if for_us && (wanted.kinds.is_empty() || wanted.kinds.iter().any(|wanted| wanted == kind)) {
+                            yield Ok(v1::TailResponse { router_id: router.to_string(), event: Some(event), missed: 0 });
+                        }
+                    }
+                    Err(RecvError::Lagged(missed)) => {
+                        yield Ok(v1::TailResponse { router_id: String::new(), event: None, missed });
+                    }
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        };
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+const KINDS: [&str; 9] = [
+    "flow",
+    "firewall_drop",
+    "dns_response",
+    "dns_bucket",
+    "host_identity",
+    "router_health",
+    "heartbeat",
+    "gap",
+    "table_sync",
+];
+
+fn kind_name(event: &v1::Event) -> &'static str {
+    match event.kind {
+        None => "",
+        Some(Kind::Flow(_)) => "flow",
+        Some(Kind::FirewallDrop(_)) => "firewall_drop",
+        Some(Kind::DnsResponse(_)) => "dns_response",
+        Some(Kind::DnsBucket(_)) => "dns_bucket",
+        Some(Kind::HostIdentity(_)) => "host_identity",
+        Some(Kind::RouterHealth(_)) => "router_health",
+        Some(Kind::Heartbeat(_)) => "heartbeat",
+        Some(Kind::Gap(_)) => "gap",
+        Some(Kind::TableSync(_)) => "table_sync",
+    }
+}
+
+fn router(row: RouterRow) -> v1::Router {
+    v1::Router {
+        router_id: row.name,
+        last_heard_us: row.last_heard.unwrap_or_default(),
+        agent_version: row.agent_version.unwrap_or_default(),
+        host: Some(v1::HostSummary {
+            hostname: row.hostname.unwrap_or_default(),
+            kernel: row.kernel.unwrap_or_default(),
+            os: row.os.unwrap_or_default(),
+            architecture: row.architecture.unwrap_or_default(),
+        }),
+        lag_us: row.lag_us.unwrap_or_default(),
+        clock_skew_us: row.clock_skew_us.unwrap_or_default(),
+        open_flows: u64::try_from(row.open_flows.unwrap_or_default()).unwrap_or_default(),
+        losses: row
+            .losses
+            .into_iter()
+            .map(|loss| v1::Loss {
+                cause: loss.cause.into(),
+                count: u64::try_from(loss.count).unwrap_or_default(),
+                last_us: loss.last,
+            })
+            .collect(),
+        warnings: row.warnings.unwrap_or_default().lines().map(str::to_owned).collect(),
+    }
+}

@@ -1,0 +1,20 @@
+//! The road from the wire to the database: validation, the bounded queue, and the one writer.
+//!
+//! Whatever brings events (a gRPC stream, one call, later an HTTP batch) checks them with
+//! [`check_event`], waits for room in the queue and hands them to the writer. The writer owns
+//! the engine and the write connection; it answers a batch when its transaction is committed, and never
+//! before.
+
+mod frame;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod writer;
+
+pub use frame::{CheckedEvents, check_events};
+pub use queue::{Ack, BatchWork, HelloWork, Ingest, IngestError, Reply, Welcome};
+pub use validate::{
+    Checked, FlowReport, GapReport, Observation, Phase, Refusal, check_event, is_router_name, printable,
+};
+pub use writer::{Counts, Health, start};

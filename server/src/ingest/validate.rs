@@ -1,0 +1,384 @@
+//! Turns what came over the wire into what the engine may trust, or says why not.
+//!
+//! Pure: no clock (`received` is given), no I/O. Every rule here stands in the comments of `events.proto`.
+
+use std::net::IpAddr;
+
+use netmon_proto::v1;
+use prost::Message;
+
+use crate::domain::{Counters, Direction, FlowKey, Icmp, Micros, Tuple};
+
+/// Times before this are taken for a clock that was never set: 2000-01-01T00:00:00Z.
+const EARLIEST_US: Micros = 946_684_800_000_000;
+/// How far ahead of the server's clock a time may be.
+const MAX_AHEAD_US: Micros = 600_000_000;
+
+const MAX_DETAIL_BYTES: usize = 200;
+const MAX_WARNINGS: usize = 16;
+
+/// Why an event was refused. The text goes back to the sender and into the log.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// The oneof is empty: an event of a newer protocol, or no event.
+    #[error("the event has no kind this server knows")]
+    NoKind,
+    /// An enum field has no value, or an unknown one.
+    #[error("{field} is {value}, which is not one of its values")]
+    Enum {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: i32,
+    },
+    /// An address of a wrong length.
+    #[error("{field} has {length} bytes, expected 4 or 16")]
+    Address {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        length: usize,
+    },
+    /// Addresses of different families in one tuple.
+    #[error("the addresses of one tuple must be of one family")]
+    MixedFamilies,
+    /// A number above its limit.
+    #[error("{field} is {value}, expected at most {limit}")]
+    TooLarge {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The id is zero.
+    #[error("flow_id is 0, expected a unique id")]
+    NoFlowId,
+}
+
+/// An event that passed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// When it was observed.
+    pub time: Micros,
+    /// How many of its fields had to be clamped.
+    pub clamped: u32,
+    /// What was observed.
+    pub what: Observation,
+}
+
+/// What was observed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A flow's report.
+    Flow(Box<FlowReport>),
+    /// The table is being reported whole.
+    SyncBegin(u64),
+    /// The table has been reported whole.
+    SyncEnd(u64),
+    /// The agent's gauges.
+    Heartbeat(v1::Heartbeat),
+    /// Something is missing.
+    Gap(GapReport),
+    /// Kept as it came.
+    Raw {
+        /// The field's number in the oneof.
+        kind: i16,
+        /// The encoded event.
+        payload: Vec<u8>,
+    },
+}
+
+/// A gap as an agent tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapReport {
+    /// `netmon.v1.GapCause`.
+    pub cause: i16,
+    /// How many.
+    pub count: i64,
+    /// Start of the span.
+    pub from: Micros,
+    /// End of the span.
+    pub to: Micros,
+    /// For a person.
+    pub detail: String,
+}
+
+/// What a flow's report means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It began.
+    New,
+    /// It was there when the agent first looked.
+    Found,
+    /// It is alive.
+    Progress,
+    /// It ended; false: unseen, so that its last bytes are not known.
+    End {
+        /// Whether the counters are final.
+        seen: bool,
+    },
+}
+
+/// One report about a flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowReport {
+    /// What it means.
+    pub phase: Phase,
+    /// The agent's id.
+    pub flow_id: u64,
+    /// Zone, conntrack id, protocol, original tuple.
+    pub key: FlowKey,
+    /// The reply tuple, where NAT changed it.
+    pub reply: Option<Tuple>,
+    /// For ICMP.
+    pub icmp: Option<Icmp>,
+    /// Seen from the router.
+    pub direction: Direction,
+    /// The LAN device.
+    pub device: Option<IpAddr>,
+    /// The outside address.
+    pub remote: Option<IpAddr>,
+    /// Cumulative counters.
+    pub counters: Counters,
+    /// Unwatched part of them.
+    pub before: Counters,
+    /// When it began.
+    pub first_seen: Micros,
+    /// When its counters last changed.
+    pub last_seen: Micros,
+    /// The kernel's start stamp.
+    pub kernel_start: Option<Micros>,
+    /// `netmon.v1.TcpState`.
+    pub tcp_state: u8,
+    /// IPS_* bits.
+    pub status: u32,
+    /// CTA_MARK.
+    pub mark: u32,
+    /// The kernel keeps no counters for it.
+    pub no_counters: bool,
+}
+
+/// Checks one event that was received at `received`.
+///
+/// # Errors
+/// Says which field is wrong and what was expected.
+pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusal> {
+    use v1::event::Kind;
+
+    let mut clamped = 0;
+    let mut time = event.time_us;
+    if !(EARLIEST_US..=received + MAX_AHEAD_US).contains(&time) {
+        time = received;
+        clamped += 1;
+    }
+    let what = match event.kind {
+        None => return Err(Refusal::NoKind),
+        Some(Kind::Flow(flow)) => Observation::Flow(Box::new(check_flow(&flow, time, &mut clamped)?)),
+        Some(Kind::TableSync(sync)) => match v1::table_sync::Step::try_from(sync.step) {
+            Ok(v1::table_sync::Step::Begin) => Observation::SyncBegin(sync.sync_id),
+            Ok(v1::table_sync::Step::End) => Observation::SyncEnd(sync.sync_id),
+            _ => return Err(Refusal::Enum { field: "table_sync.step", value: sync.step }),
+        },
+        Some(Kind::Heartbeat(mut heartbeat)) => {
+            heartbeat.warnings.truncate(MAX_WARNINGS);
+            for warning in &mut heartbeat.warnings {
+                *warning = printable(warning, MAX_DETAIL_BYTES);
+            }
+            Observation::Heartbeat(heartbeat)
+        }
+        Some(Kind::Gap(gap)) => Observation::Gap(check_gap(&gap, time)?),
+        Some(kind) => {
+            let number = match &kind {
+                Kind::FirewallDrop(_) => 3,
+                Kind::DnsResponse(_) => 4,
+                Kind::DnsBucket(_) => 5,
+                Kind::HostIdentity(_) => 6,
+                Kind::RouterHealth(_) => 7,
+                Kind::Flow(_) | Kind::Heartbeat(_) | Kind::Gap(_) | Kind::TableSync(_) => {
+                    return Err(Refusal::NoKind);
+                }
+            };
+            let payload = v1::Event { time_us: time, kind: Some(kind) }.encode_to_vec();
+            Observation::Raw { kind: number, payload }
+        }
+    };
+    Ok(Checked { time, clamped, what })
+}
+
+fn check_flow(flow: &v1::Flow, time: Micros, clamped: &mut u32) -> Result<FlowReport, Refusal> {
+    let phase = match v1::FlowPhase::try_from(flow.phase) {
+        Ok(v1::FlowPhase::New) => Phase::New,
+        Ok(v1::FlowPhase::Found) => Phase::Found,
+        Ok(v1::FlowPhase::Progress) => Phase::Progress,
+        Ok(v1::FlowPhase::End) => Phase::End { seen: !flow.end_unseen },
+        _ => return Err(Refusal::Enum { field: "flow.phase", value: flow.phase }),
+    };
+    if flow.flow_id == 0 {
+        return Err(Refusal::NoFlowId);
+    }
+    let protocol = narrow("flow.protocol", flow.protocol)?;
+    let tuple = Tuple {
+        src: address("flow.src_ip", &flow.src_ip)?,
+        dst: address("flow.dst_ip", &flow.dst_ip)?,
+        src_port: narrow("flow.src_port", flow.src_port)?,
+        dst_port: narrow("flow.dst_port", flow.dst_port)?,
+    };
+    let reply = if flow.reply_src_ip.is_empty() && flow.reply_dst_ip.is_empty() {
+        None
+    } else {
+        Some(Tuple {
+            src: address("flow.reply_src_ip", &flow.reply_src_ip)?,
+            dst: address("flow.reply_dst_ip", &flow.reply_dst_ip)?,
+            src_port: narrow("flow.reply_src_port", flow.reply_src_port)?,
+            dst_port: narrow("flow.reply_dst_port", flow.reply_dst_port)?,
+        })
+    };
+    let v4 = tuple.src.is_ipv4();
+    let reply_agrees = reply.is_none_or(|reply| reply.src.is_ipv4() == v4 && reply.dst.is_ipv4() == v4);
+    if tuple.dst.is_ipv4() != v4 || !reply_agrees {
+        return Err(Refusal::MixedFamilies);
+    }
+    let icmp = match protocol {
+        1 | 58 => Some(Icmp {
+            kind: narrow("flow.icmp_type", flow.icmp_type)?,
+            code: narrow("flow.icmp_code", flow.icmp_code)?,
+            id: narrow("flow.icmp_id", flow.icmp_id)?,
+        }),
+        _ => None,
+    };
+    let direction = match v1::Direction::try_from(flow.direction) {
+        Ok(v1::Direction::Out) => Direction::Out,
+        Ok(v1::Direction::In) => Direction::In,
+        Ok(v1::Direction::Lan) => Direction::Lan,
+        Ok(v1::Direction::Local) => Direction::Local,
+        Ok(v1::Direction::Forward) => Direction::Forward,
+        _ => return Err(Refusal::Enum { field: "flow.direction", value: flow.direction }),
+    };
+    let responder = reply.map_or(tuple.dst, |reply| reply.src);
+    let end = |field, value| match v1::End::try_from(value) {
+        Ok(v1::End::None) => Ok(None),
+        Ok(v1::End::Initiator) => Ok(Some(tuple.src)),
+        Ok(v1::End::Responder) => Ok(Some(responder)),
+        Err(_) => Err(Refusal::Enum { field, value }),
+    };
+    if flow.tcp_state < 0 || flow.tcp_state > v1::TcpState::SynSent2 as i32 {
+        return Err(Refusal::Enum { field: "flow.tcp_state", value: flow.tcp_state });
+    }
+    let counters = Counters {
+        bytes_orig: counter("flow.bytes_orig", flow.bytes_orig)?,
+        bytes_reply: counter("flow.bytes_reply", flow.bytes_reply)?,
+        packets_orig: counter("flow.packets_orig", flow.packets_orig)?,
+        packets_reply: counter("flow.packets_reply", flow.packets_reply)?,
+    };
+    let before = Counters {
+        bytes_orig: counter("flow.bytes_orig_before", flow.bytes_orig_before)?,
+        bytes_reply: counter("flow.bytes_reply_before", flow.bytes_reply_before)?,
+        packets_orig: counter("flow.packets_orig_before", flow.packets_orig_before)?,
+        packets_reply: counter("flow.packets_reply_before", flow.packets_reply_before)?,
+    };
+    if before.min(counters) != before {
+        *clamped += 1;
+    }
+    let mut first_seen = flow.first_seen_us;
+    if !(EARLIEST_US..=time).contains(&first_seen) {
+        first_seen = time;
+        *clamped += 1;
+    }
+    let last_seen = flow.last_seen_us.clamp(first_seen, time);
+    if last_seen != flow.last_seen_us {
+        *clamped += 1;
+    }
+    Ok(FlowReport {
+        phase,
+        flow_id: flow.flow_id,
+        key: FlowKey {
+            zone: narrow("flow.zone", flow.zone)?,
+            conntrack_id: flow.conntrack_id,
+            protocol,
+            tuple,
+        },
+        reply,
+        icmp,
+        direction,
+        device: end("flow.device", flow.device)?,
+        remote: end("flow.remote", flow.remote)?,
+        counters,
+        before: before.min(counters),
+        first_seen,
+        last_seen,
+        kernel_start: (flow.kernel_start_us > 0).then_some(flow.kernel_start_us),
+        tcp_state: u8::try_from(flow.tcp_state).unwrap_or(0),
+        status: flow.status,
+        mark: flow.mark,
+        no_counters: flow.no_counters,
+    })
+}
+
+fn check_gap(gap: &v1::Gap, time: Micros) -> Result<GapReport, Refusal> {
+    let cause = match v1::GapCause::try_from(gap.cause) {
+        Ok(v1::GapCause::Unspecified) | Err(_) => {
+            return Err(Refusal::Enum { field: "gap.cause", value: gap.cause });
+        }
+        Ok(cause) => narrow("gap.cause", cause as u32)?,
+    };
+    let to = if (EARLIEST_US..=time).contains(&gap.to_us) { gap.to_us } else { time };
+    let from = if (EARLIEST_US..=to).contains(&gap.from_us) { gap.from_us } else { to };
+    Ok(GapReport {
+        cause,
+        count: counter("gap.count", gap.count)?,
+        from,
+        to,
+        detail: printable(&gap.detail, MAX_DETAIL_BYTES),
+    })
+}
+
+/// Cuts a stranger's text to `limit` bytes at a character boundary and takes control characters out.
+#[must_use]
+pub fn printable(text: &str, limit: usize) -> String {
+    let cut = text.floor_char_boundary(limit);
+    text[..cut].chars().filter(|c| !c.is_control()).collect()
+}
+
+/// A router's name: 1 to 64 of `A-Z a-z 0-9 . _ : -`.
+#[must_use]
+pub fn is_router_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
+}
+
+fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Refusal> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        Ok(IpAddr::from(v4))
+    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
+        Ok(IpAddr::from(v6))
+    } else {
+        Err(Refusal::Address { field, length: bytes.len() })
+    }
+}
+
+fn narrow<T: TryFrom<u32> + Limit>(field: &'static str, value: u32) -> Result<T, Refusal> {
+    T::try_from(value).map_err(|_| Refusal::TooLarge { field, value: value.into(), limit: T::LIMIT })
+}
+
+fn counter(field: &'static str, value: u64) -> Result<i64, Refusal> {
+    i64::try_from(value).map_err(|_| Refusal::TooLarge { field, value, limit: i64::MAX as u64 })
+}
+
+/// The largest value of a narrower integer, for the message.
+trait Limit {
+    const LIMIT: u64;
+}
+
+impl Limit for u8 {
+    const LIMIT: u64 = 255;
+}
+
+impl Limit for u16 {
+    const LIMIT: u64 = 65_535;
+}
+
+impl Limit for i16 {
+    const LIMIT: u64 = 32_767;
+}

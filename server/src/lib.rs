@@ -1,0 +1,19 @@
+//! The server's half of netmon: takes what agents hear, keeps it, and shows it.
+//!
+//! One event's way: [`grpc`] or [`web`] takes a batch, [`ingest`] checks every event of it and queues
+//! it for the one writer; the writer's [`engine`] turns batches into changes, [`store`] writes them in one
+//! transaction, and only then the batch is acknowledged. [`serve`] puts the parts together.
+//!
+//! [`domain`] and [`engine`] never do I/O and never read a clock; [`store`] alone names diesel; [`web`] and
+//! [`grpc`] never write to the database.
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod clock;
+pub mod domain;
+pub mod engine;
+pub mod grpc;
+pub mod ingest;
+pub mod serve;
+pub mod store;
+pub mod web;

@@ -1,0 +1,133 @@
+//! `netmon-server serve`: builds the parts, runs them, and takes them down in order.
+
+mod listener;
+mod local;
+mod options;
+
+use std::{
+    io::Write as _, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+pub use options::{Options, ServeArgs};
+
+use crate::{
+    auth::Token,
+    clock::{Clock, SystemClock},
+    grpc, ingest,
+    store::Store,
+    web,
+};
+
+/// How long streams and pages may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Runs the server until `shutdown` resolves.
+///
+/// # Errors
+/// Something that it cannot do without is not to be had: the data directory, the database, the address.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let data = &options.data;
+    // For this user alone: it holds the token and everyone's connections.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("{}: the data directory cannot be made", data.display()))?;
+    let _lock = lock(data)?;
+    let token_file = data.join("token");
+    let first_start = options.api_token.is_none() && !token_file.exists();
+    let token = match &options.api_token {
+        Some(token) => Token::new(token.clone()),
+        None => Token::from_data(data)?,
+    };
+    if token.reveal().is_empty() {
+        warn!("NETMON_API_TOKEN is empty: nobody gets in, neither agents nor people");
+    }
+
+    let database = options.database_url.clone();
+    let (store, writer) = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&database)?;
+        let writer = store.writer()?;
+        Ok::<_, crate::store::StoreError>((store, writer))
+    })
+    .await?
+    .with_context(|| format!("the database {} cannot be used", options.database_url))?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (ingest, writer) = ingest::start(writer, clock.clone())?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("{}: cannot listen there", options.listen))?;
+    let address = listener.local_addr()?;
+
+    let app = web::App::new(ingest.clone(), store.reader(), token.clone(), clock.clone());
+    let grpc = grpc::routes(ingest.clone(), store.reader(), token.clone(), clock).await?;
+    // tonic's own fallback would answer every unknown path; ours tells calls from pages.
+    let routes = grpc.into_axum_router().reset_fallback().merge(web::router(app));
+
+    announce(address, &token, &token_file, first_start)?;
+    let local = options.local.then(|| local::start(data, address, &token)).transpose()?;
+    let shutdown = async {
+        shutdown.await;
+        info!("stopping");
+        // First, so that its last events are still taken.
+        if let Some(local) = local {
+            local.stop().await;
+        }
+    };
+    listener::serve(listener, routes, shutdown, DRAIN, || ingest.close()).await;
+
+    tokio::task::spawn_blocking(move || writer.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the writer had failed before the server stopped"))
+}
+
+/// Two servers on one data directory would each believe to be the only writer.
+fn lock(data: &Path) -> anyhow::Result<std::fs::File> {
+    let path = data.join("lock");
+    let file = std::fs::File::create(&path)
+        .with_context(|| format!("{}: expected a directory that this user can write", path.display()))?;
+    file.try_lock().map_err(|error| {
+        anyhow::anyhow!("{}: another netmon-server uses this data directory ({error})", data.display())
+    })?;
+    Ok(file)
+}
+
+/// Says where the server is, and at its first start how to let an agent in.
+fn announce(address: SocketAddr, token: &Token, file: &Path, first_start: bool) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "netmon-server listening on http://{address}")?;
+    stdout.flush()?;
+    let reachable = SocketAddr::new(reachable_ip(address), address.port());
+    let mut stderr = std::io::stderr().lock();
+    if first_start {
+        writeln!(
+            stderr,
+            "\nA token was made. In an agent's /etc/netmon-agent/config.yaml:\n\n    \
+             router_id: \"router-01\"\n    server_url: \"http://{reachable}\"\n    auth_token: \"{}\"\n\n\
+             In a browser: http://{reachable}/ with the same token.\n",
+            token.reveal()
+        )?;
+    } else if file.exists() {
+        writeln!(stderr, "In a browser: http://{reachable}/ with the token in {}", file.display())?;
+    }
+    Ok(())
+}
+
+/// The address under which others on the LAN reach a server that listens on all of them: the source that
+/// the kernel would use for a packet to a documentation address. Nothing is sent.
+fn reachable_ip(address: SocketAddr) -> std::net::IpAddr {
+    if !address.ip().is_unspecified() {
+        return address.ip();
+    }
+    let own = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect("192.0.2.1:9").ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    own().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
+}

@@ -1,0 +1,170 @@
+//! What `serve` is told: flags win over the environment, the environment over the file, the file over the
+//! defaults.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::store::DatabaseUrl;
+
+const DEFAULT_LISTEN: &str = "0.0.0.0:3000";
+const DEFAULT_DATA: &str = "./netmon-data";
+const DATABASE_FILE: &str = "netmon.db";
+const KEYS: [&str; 5] = ["listen", "data", "database_url", "api_token", "local"];
+
+/// Flags of `serve`, and their environment.
+#[derive(clap::Args, Debug, Default)]
+pub struct ServeArgs {
+    /// Address and port for pages, JSON and gRPC alike; port 0 takes a free one [default: 0.0.0.0:3000]
+    #[arg(long, env = "NETMON_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Directory for the database, the token and the state of --local [default: ./netmon-data]
+    #[arg(long, env = "NETMON_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// sqlite:PATH, a plain path, or postgres://... [default: DATA/netmon.db]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<DatabaseUrl>,
+    /// YAML file with the keys listen, data, database_url, api_token, local
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also watch this machine's own connections, without an agent
+    #[arg(long)]
+    pub local: bool,
+    /// The token for agents and people; empty lets nobody in [default: made at the first start]
+    #[arg(long = "api-token", env = "NETMON_API_TOKEN", hide = true, hide_env_values = true)]
+    pub api_token: Option<String>,
+}
+
+/// What `serve` does.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where files go.
+    pub data: PathBuf,
+    /// Which database.
+    pub database_url: DatabaseUrl,
+    /// The token, if it is given.
+    pub api_token: Option<String>,
+    /// Whether to watch this machine.
+    pub local: bool,
+}
+
+/// A configuration file that cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{file}: {problem}")]
+pub struct ConfigError {
+    file: String,
+    problem: String,
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    listen: Option<SocketAddr>,
+    data: Option<PathBuf>,
+    database_url: Option<String>,
+    api_token: Option<String>,
+    local: Option<bool>,
+}
+
+impl ServeArgs {
+    /// Puts flags, environment, file and defaults together.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says something that is not expected there.
+    pub fn resolve(self) -> Result<Options, ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let name = self.config.as_deref().unwrap_or_else(|| Path::new("")).display().to_string();
+        let data = self.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
+        let from_file = file
+            .database_url
+            .map(|url| url.parse::<DatabaseUrl>())
+            .transpose()
+            .map_err(|error| ConfigError { file: name, problem: format!("database_url: {error}") })?;
+        Ok(Options {
+            listen: match self.listen.or(file.listen) {
+                Some(listen) => listen,
+                None => DEFAULT_LISTEN.parse().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 3000))),
+            },
+            database_url: self
+                .database_url
+                .or(from_file)
+                .unwrap_or_else(|| DatabaseUrl::Sqlite(data.join(DATABASE_FILE))),
+            data,
+            api_token: self.api_token.or(file.api_token),
+            local: self.local || file.local.unwrap_or_default(),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let failed = |problem: String| ConfigError { file: path.display().to_string(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    parse(&text).map_err(failed)
+}
+
+fn parse(text: &str) -> Result<File, String> {
+    let value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let entries = match &value {
+        serde_yaml::Value::Null => return Ok(File::default()),
+        serde_yaml::Value::Mapping(entries) => entries,
+        _ => return Err(format!("expected keys and values, the keys are {}", KEYS.join(", "))),
+    };
+    for key in entries.keys() {
+        let key = key.as_str().unwrap_or_default();
+        if !KEYS.contains(&key) {
+            return Err(format!("{key}: unknown key, expected one of {}", KEYS.join(", ")));
+        }
+    }
+    // From the text and not from the value: the message then names the key and the line.
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn with_file(text: &str, args: ServeArgs) -> Result<Options, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let name = file.path().display().to_string();
+        let args = ServeArgs { config: Some(file.path().to_owned()), ..args };
+        args.resolve().map_err(|error| error.to_string().replace(&name, "FILE"))
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let text = "listen: 127.0.0.1:4000\ndata: /var/lib/netmon\nlocal: true\n";
+        let args = ServeArgs { listen: Some("127.0.0.1:5000".parse().unwrap()), ..ServeArgs::default() };
+        let options = with_file(text, args).unwrap();
+        assert_eq!(options.listen.port(), 5000);
+        assert_eq!(options.data, Path::new("/var/lib/netmon"));
+        assert!(options.local);
+        assert_eq!(options.database_url.to_string(), "sqlite:/var/lib/netmon/netmon.db");
+        assert_eq!(ServeArgs::default().resolve().unwrap().listen.to_string(), DEFAULT_LISTEN);
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_what_was_expected() {
+        for (text, expected) in [
+            (
+                "lsten: 1",
+                "FILE: lsten: unknown key, expected one of listen, data, database_url, api_token, local",
+            ),
+            (
+                "- 1",
+                "FILE: expected keys and values, the keys are listen, data, database_url, api_token, local",
+            ),
+            ("listen: here", "FILE: listen: invalid socket address syntax at line 1 column 9"),
+        ] {
+            assert_eq!(with_file(text, ServeArgs::default()).unwrap_err(), expected);
+        }
+    }
+}

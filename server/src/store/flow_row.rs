@@ -1,0 +1,200 @@
+//! Rows of `flows` and `open_flows`, to and from a [`FlowRecord`].
+
+use std::net::IpAddr;
+
+use diesel::prelude::*;
+
+use super::address::Address;
+use super::schema::{flows, open_flows};
+use crate::domain::{Counters, Direction, End, FlowId, FlowKey, FlowRecord, Icmp, RouterId, Tuple};
+
+/// A number in the database that this program never writes there.
+#[derive(Debug, thiserror::Error)]
+#[error("flow {id} has {column} {value}")]
+pub(super) struct BadFlow {
+    id: i64,
+    column: &'static str,
+    value: i64,
+}
+
+/// The row of one of the two tables. A macro, because a diesel struct belongs to one table, and two
+/// hand-written copies of 37 columns would drift apart.
+macro_rules! flow_row {
+    ($row:ident, $table:ident) => {
+        #[derive(Clone, Debug, Insertable, Queryable)]
+        #[diesel(table_name = $table, treat_none_as_default_value = false)]
+        pub(super) struct $row {
+            pub(super) id: i64,
+            pub(super) router_id: i64,
+            pub(super) device_id: Option<i64>,
+            pub(super) host_id: Option<i64>,
+            pub(super) flow_id: i64,
+            pub(super) zone: i32,
+            pub(super) conntrack_id: i32,
+            pub(super) protocol: i16,
+            pub(super) src_ip: Address,
+            pub(super) src_port: i32,
+            pub(super) dst_ip: Address,
+            pub(super) dst_port: i32,
+            pub(super) reply_src_ip: Option<Address>,
+            pub(super) reply_src_port: Option<i32>,
+            pub(super) reply_dst_ip: Option<Address>,
+            pub(super) reply_dst_port: Option<i32>,
+            pub(super) service_port: i32,
+            pub(super) icmp_type: Option<i16>,
+            pub(super) icmp_code: Option<i16>,
+            pub(super) icmp_id: Option<i32>,
+            pub(super) direction: i16,
+            pub(super) bytes_orig: i64,
+            pub(super) bytes_reply: i64,
+            pub(super) packets_orig: i64,
+            pub(super) packets_reply: i64,
+            pub(super) bytes_orig_before: i64,
+            pub(super) bytes_reply_before: i64,
+            pub(super) packets_orig_before: i64,
+            pub(super) packets_reply_before: i64,
+            pub(super) first_seen_us: i64,
+            pub(super) last_seen_us: i64,
+            pub(super) kernel_start_us: Option<i64>,
+            pub(super) tcp_state: i16,
+            pub(super) status: i32,
+            pub(super) mark: i32,
+            pub(super) no_counters: bool,
+            pub(super) end_kind: Option<i16>,
+        }
+
+        impl $row {
+            /// The row of `flow`, whose device and remote host have these ids.
+            pub(super) fn new(flow: &FlowRecord, device_id: Option<i64>, host_id: Option<i64>) -> Self {
+                let FlowKey { zone, conntrack_id, protocol, tuple } = flow.key;
+                Self {
+                    id: flow.id.0,
+                    router_id: flow.router.0,
+                    device_id,
+                    host_id,
+                    flow_id: flow.flow_id.cast_signed(),
+                    zone: i32::from(zone),
+                    conntrack_id: conntrack_id.cast_signed(),
+                    protocol: i16::from(protocol),
+                    src_ip: tuple.src.into(),
+                    src_port: i32::from(tuple.src_port),
+                    dst_ip: tuple.dst.into(),
+                    dst_port: i32::from(tuple.dst_port),
+                    reply_src_ip: flow.reply.map(|reply| reply.src.into()),
+                    reply_src_port: flow.reply.map(|reply| i32::from(reply.src_port)),
+                    reply_dst_ip: flow.reply.map(|reply| reply.dst.into()),
+                    reply_dst_port: flow.reply.map(|reply| i32::from(reply.dst_port)),
+                    service_port: i32::from(flow.service_port()),
+                    icmp_type: flow.icmp.map(|icmp| i16::from(icmp.kind)),
+                    icmp_code: flow.icmp.map(|icmp| i16::from(icmp.code)),
+                    icmp_id: flow.icmp.map(|icmp| i32::from(icmp.id)),
+                    direction: flow.direction as i16,
+                    bytes_orig: flow.counters.bytes_orig,
+                    bytes_reply: flow.counters.bytes_reply,
+                    packets_orig: flow.counters.packets_orig,
+                    packets_reply: flow.counters.packets_reply,
+                    bytes_orig_before: flow.before.bytes_orig,
+                    bytes_reply_before: flow.before.bytes_reply,
+                    packets_orig_before: flow.before.packets_orig,
+                    packets_reply_before: flow.before.packets_reply,
+                    first_seen_us: flow.first_seen,
+                    last_seen_us: flow.last_seen,
+                    kernel_start_us: flow.kernel_start,
+                    tcp_state: i16::from(flow.tcp_state),
+                    status: flow.status.cast_signed(),
+                    mark: flow.mark.cast_signed(),
+                    no_counters: flow.no_counters,
+                    end_kind: flow.end.map(|end| end as i16),
+                }
+            }
+
+            /// The flow in this row, whose device and remote host have these addresses.
+            pub(super) fn into_flow(
+                self,
+                device: Option<Address>,
+                remote: Option<Address>,
+            ) -> Result<FlowRecord, BadFlow> {
+                let bad = |column, value| BadFlow { id: self.id, column, value };
+                let byte =
+                    |column, value: i16| u8::try_from(value).map_err(|_| bad(column, i64::from(value)));
+                let short =
+                    |column, value: i32| u16::try_from(value).map_err(|_| bad(column, i64::from(value)));
+                let reply = match (self.reply_src_ip, self.reply_dst_ip) {
+                    (Some(src), Some(dst)) => Some(Tuple {
+                        src: src.into(),
+                        dst: dst.into(),
+                        src_port: short("reply_src_port", self.reply_src_port.unwrap_or(0))?,
+                        dst_port: short("reply_dst_port", self.reply_dst_port.unwrap_or(0))?,
+                    }),
+                    _ => None,
+                };
+                let icmp = match (self.icmp_type, self.icmp_code, self.icmp_id) {
+                    (Some(kind), Some(code), Some(id)) => Some(Icmp {
+                        kind: byte("icmp_type", kind)?,
+                        code: byte("icmp_code", code)?,
+                        id: short("icmp_id", id)?,
+                    }),
+                    _ => None,
+                };
+                Ok(FlowRecord {
+                    id: FlowId(self.id),
+                    router: RouterId(self.router_id),
+                    flow_id: self.flow_id.cast_unsigned(),
+                    key: FlowKey {
+                        zone: short("zone", self.zone)?,
+                        conntrack_id: self.conntrack_id.cast_unsigned(),
+                        protocol: byte("protocol", self.protocol)?,
+                        tuple: Tuple {
+                            src: self.src_ip.into(),
+                            dst: self.dst_ip.into(),
+                            src_port: short("src_port", self.src_port)?,
+                            dst_port: short("dst_port", self.dst_port)?,
+                        },
+                    },
+                    reply,
+                    icmp,
+                    direction: direction(self.direction)
+                        .ok_or_else(|| bad("direction", i64::from(self.direction)))?,
+                    device: device.map(IpAddr::from),
+                    remote: remote.map(IpAddr::from),
+                    counters: Counters {
+                        bytes_orig: self.bytes_orig,
+                        bytes_reply: self.bytes_reply,
+                        packets_orig: self.packets_orig,
+                        packets_reply: self.packets_reply,
+                    },
+                    before: Counters {
+                        bytes_orig: self.bytes_orig_before,
+                        bytes_reply: self.bytes_reply_before,
+                        packets_orig: self.packets_orig_before,
+                        packets_reply: self.packets_reply_before,
+                    },
+                    first_seen: self.first_seen_us,
+                    last_seen: self.last_seen_us,
+                    kernel_start: self.kernel_start_us,
+                    tcp_state: byte("tcp_state", self.tcp_state)?,
+                    status: self.status.cast_unsigned(),
+                    mark: self.mark.cast_unsigned(),
+                    no_counters: self.no_counters,
+                    end: match self.end_kind {
+                        None => None,
+                        Some(kind) => Some(end(kind).ok_or_else(|| bad("end_kind", i64::from(kind)))?),
+                    },
+                })
+            }
+        }
+    };
+}
+
+flow_row!(EndedRow, flows);
+flow_row!(OpenRow, open_flows);
+
+fn direction(number: i16) -> Option<Direction> {
+    [Direction::Out, Direction::In, Direction::Lan, Direction::Local, Direction::Forward]
+        .into_iter()
+        .find(|direction| *direction as i16 == number)
+}
+
+fn end(number: i16) -> Option<End> {
+    [End::Seen, End::Unseen].into_iter().find(|end| *end as i16 == number)
+}

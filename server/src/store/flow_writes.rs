@@ -1,0 +1,135 @@
+//! Writing flows.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use super::StoreError;
+use super::connection::Connection;
+use super::flow_row::{EndedRow, OpenRow};
+use super::flow_statements::{InsertEnded, UpsertOpen};
+use super::intern::Interned;
+use super::schema::{flows, open_flows};
+use crate::domain::FlowRecord;
+
+/// Rows of one multi-row statement of Postgres: 37 columns each, at most 65,535 values in all.
+const CHUNK: usize = 500;
+
+/// Adds flows that ended.
+pub(super) fn insert_ended(
+    connection: &mut Connection,
+    interned: &Interned,
+    ended: &[FlowRecord],
+) -> Result<(), StoreError> {
+    let row = |flow: &FlowRecord| {
+        let (device, host) = interned.ids(flow);
+        EndedRow::new(flow, device, host)
+    };
+    match connection {
+        // One prepared statement, stepped once a row, is the fastest way into SQLite: a multi-row statement
+        // is parsed anew each time.
+        Connection::Sqlite(c) => {
+            for flow in ended {
+                InsertEnded(&row(flow)).execute(c)?;
+            }
+        }
+        Connection::Postgres(c) => {
+            if !ended.is_empty() {
+                let rows: Vec<EndedRow> = ended.iter().map(row).collect();
+                diesel::copy_from(flows::table).from_insertable(rows).execute(c)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes flows out of the open ones, if they are there.
+pub(super) fn remove_open(connection: &mut Connection, closed: &[i64]) -> Result<(), StoreError> {
+    match connection {
+        Connection::Sqlite(c) => {
+            for id in closed {
+                diesel::delete(open_flows::table.find(id)).execute(c)?;
+            }
+        }
+        Connection::Postgres(c) => {
+            if !closed.is_empty() {
+                diesel::delete(open_flows::table.filter(open_flows::id.eq_any(closed))).execute(c)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+macro_rules! take_all {
+    ($($column:ident),* $(,)?) => {
+        ($(open_flows::$column.eq(excluded(open_flows::$column)),)*)
+    };
+}
+
+/// Adds open flows, or brings those that are there up to date. Everything but the id may have changed: a restarted
+/// agent gives the flow a new id, and new settings of the agent give it another device or direction.
+pub(super) fn upsert_open(
+    connection: &mut Connection,
+    interned: &Interned,
+    open: &[FlowRecord],
+) -> Result<(), StoreError> {
+    let row = |flow: &FlowRecord| {
+        let (device, host) = interned.ids(flow);
+        OpenRow::new(flow, device, host)
+    };
+    match connection {
+        Connection::Sqlite(c) => {
+            for flow in open {
+                UpsertOpen(&row(flow)).execute(c)?;
+            }
+        }
+        Connection::Postgres(c) => {
+            for chunk in open.chunks(CHUNK) {
+                let rows: Vec<OpenRow> = chunk.iter().map(row).collect();
+                diesel::insert_into(open_flows::table)
+                    .values(&rows)
+                    .on_conflict(open_flows::id)
+                    .do_update()
+                    .set(take_all!(
+                        router_id,
+                        device_id,
+                        host_id,
+                        flow_id,
+                        zone,
+                        conntrack_id,
+                        protocol,
+                        src_ip,
+                        src_port,
+                        dst_ip,
+                        dst_port,
+                        reply_src_ip,
+                        reply_src_port,
+                        reply_dst_ip,
+                        reply_dst_port,
+                        service_port,
+                        icmp_type,
+                        icmp_code,
+                        icmp_id,
+                        direction,
+                        bytes_orig,
+                        bytes_reply,
+                        packets_orig,
+                        packets_reply,
+                        bytes_orig_before,
+                        bytes_reply_before,
+                        packets_orig_before,
+                        packets_reply_before,
+                        first_seen_us,
+                        last_seen_us,
+                        kernel_start_us,
+                        tcp_state,
+                        status,
+                        mark,
+                        no_counters,
+                        end_kind,
+                    ))
+                    .execute(c)?;
+            }
+        }
+    }
+    Ok(())
+}

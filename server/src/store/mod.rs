@@ -1,0 +1,95 @@
+//! The database, SQLite or Postgres: the only module that names diesel.
+//!
+//! A [`Store`] opens the database and brings its schema up to date. One [`Writer`] commits [`Changes`] in one
+//! transaction each; [`Reader`]s read consistent states beside it. All calls block, so async code calls them
+//! from `spawn_blocking` or from a thread of their own. Nothing here reads a clock or decides what an event
+//! means.
+//!
+//! [`Changes`]: crate::domain::Changes
+
+mod address;
+mod connection;
+mod counts;
+mod error;
+mod event_writes;
+mod flow_reads;
+mod flow_row;
+mod flow_statements;
+mod flow_writes;
+mod intern;
+mod migrate;
+mod reader;
+mod rollup;
+mod router;
+mod rows;
+mod schema;
+mod settings;
+mod text;
+mod totals;
+mod url;
+mod writer;
+
+use std::time::Duration;
+
+pub use error::StoreError;
+pub use reader::Reader;
+pub use rows::{
+    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, Totals,
+};
+pub use url::DatabaseUrl;
+pub use writer::{AttachedRouter, Writer};
+
+use connection::{Connection, Purpose, ReadConnections};
+
+/// Connections that read at the same time, at most.
+const READERS: u32 = 8;
+
+/// How long a reader waits for a connection.
+const READER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A database whose schema is this program's.
+pub struct Store {
+    url: DatabaseUrl,
+    reader: Reader,
+}
+
+impl Store {
+    /// Opens the database, makes it if there is none (SQLite), and brings its schema up to date. Several
+    /// servers may do so at once. A database that a newer program made is refused and left as it is.
+    pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        migrate::migrate(&mut open_patiently(url)?)?;
+        let pool = r2d2::Pool::builder()
+            .max_size(READERS)
+            .min_idle(Some(0))
+            .connection_timeout(READER_PATIENCE)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(ReadConnections(url.clone()));
+        Ok(Self { url: url.clone(), reader: Reader::new(url.clone(), pool) })
+    }
+
+    /// The write connection. One per process; several processes may each have one.
+    pub fn writer(&self) -> Result<Writer, StoreError> {
+        Writer::open(self.url.clone())
+    }
+
+    /// The read side; cheap to clone.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+}
+
+/// Two servers that make the same new SQLite file at once can meet in the switch to WAL, where SQLite says
+/// "locked" without waiting. The loser of each meeting finds the work done at the next try.
+fn open_patiently(url: &DatabaseUrl) -> Result<Connection, StoreError> {
+    let mut tries_left = 50;
+    loop {
+        match Connection::open(url, Purpose::Write) {
+            Err(StoreError::Busy) if tries_left > 0 => {
+                tries_left -= 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The connections that read.
+
+use std::collections::HashMap;
+
+use diesel::dsl::{max, sql};
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::address::Address;
+use super::connection::{Connection, ReadConnections, on_backend};
+use super::rows::{
+    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Totals,
+};
+use super::schema::{devices, gaps, remote_hosts, routers};
+use super::{DatabaseUrl, StoreError, flow_reads, router, settings, totals};
+use crate::domain::{GapRow, RouterId};
+
+/// Reads, several at a time, without waiting for the writer. All methods block.
+#[derive(Clone)]
+pub struct Reader {
+    url: DatabaseUrl,
+    pool: r2d2::Pool<ReadConnections>,
+}
+
+#[derive(Queryable)]
+struct StoredRouter {
+    id: i64,
+    name: String,
+    first_seen_us: i64,
+    last_heard_us: Option<i64>,
+    lag_us: Option<i64>,
+    clock_skew_us: Option<i64>,
+    agent_version: Option<String>,
+    hostname: Option<String>,
+    kernel: Option<String>,
+    os: Option<String>,
+    architecture: Option<String>,
+    open_flows: Option<i64>,
+    spool_bytes: Option<i64>,
+    memory_bytes: Option<i64>,
+    warnings: Option<String>,
+}
+
+impl StoredRouter {
+    fn with_losses(self, losses: Vec<LossRow>) -> RouterRow {
+        RouterRow {
+            id: RouterId(self.id),
+            name: self.name,
+            first_seen: self.first_seen_us,
+            last_heard: self.last_heard_us,
+            lag_us: self.lag_us,
+            clock_skew_us: self.clock_skew_us,
+            agent_version: self.agent_version,
+            hostname: self.hostname,
+            kernel: self.kernel,
+            os: self.os,
+            architecture: self.architecture,
+            open_flows: self.open_flows,
+            spool_bytes: self.spool_bytes,
+            memory_bytes: self.memory_bytes,
+            warnings: self.warnings,
+            losses,
+        }
+    }
+}
+
+/// One row more than the page holds tells whether there is a next one.
+fn one_more(page: Page) -> i64 {
+    i64::try_from(page.limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+impl Reader {
+    pub(super) fn new(url: DatabaseUrl, pool: r2d2::Pool<ReadConnections>) -> Self {
+        Self { url, pool }
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        body: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.pool.get().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        body(&mut connection)
+    }
+
+    /// Every router, by name, with its losses by cause.
+    pub fn routers(&self) -> Result<Vec<RouterRow>, StoreError> {
+        self.with(|connection| {
+            connection.snapshot(|connection| {
+                let stored: Vec<StoredRouter> =
+                    on_backend!(&mut *connection, |c| routers::table.order(routers::name).load(c))?;
+                let mut losses = losses(connection)?;
+                Ok(stored
+                    .into_iter()
+                    .map(|router| {
+                        let losses = losses.remove(&router.id).unwrap_or_default();
+                        router.with_losses(losses)
+                    })
+                    .collect())
+            })
+        })
+    }
+
+    /// Devices, the newest first.
+    pub fn devices(&self, page: Page) -> Result<PageOf<DeviceRow>, StoreError> {
+        let rows: Vec<(i64, i64, String, Address, i64, i64)> = self.with(|connection| {
+            Ok(on_backend!(connection, |c| {
+                devices::table
+                    .inner_join(routers::table.on(devices::router_id.eq(routers::id)))
+                    .filter(devices::id.lt(page.before.unwrap_or(i64::MAX)))
+                    .order(devices::id.desc())
+                    .limit(one_more(page))
+                    .select((
+                        devices::id,
+                        devices::router_id,
+                        routers::name,
+                        devices::address,
+                        devices::first_seen_us,
+                        devices::last_seen_us,
+                    ))
+                    .load(c)
+            })?)
+        })?;
+        let items = rows
+            .into_iter()
+            .map(|(id, router, router_name, address, first_seen, last_seen)| DeviceRow {
+                id,
+                router: RouterId(router),
+                router_name,
+                address: address.into(),
+                first_seen,
+                last_seen,
+            })
+            .collect();
+        Ok(PageOf::cut(items, page.limit, |row| row.id))
+    }
+
+    /// Remote hosts, the newest first.
+    pub fn hosts(&self, page: Page) -> Result<PageOf<HostRow>, StoreError> {
+        let rows: Vec<(i64, Address, i64, i64)> = self.with(|connection| {
+            Ok(on_backend!(connection, |c| remote_hosts::table
+                .filter(remote_hosts::id.lt(page.before.unwrap_or(i64::MAX)))
+                .order(remote_hosts::id.desc())
+                .limit(one_more(page))
+                .load(c))?)
+        })?;
+        let items = rows
+            .into_iter()
+            .map(|(id, address, first_seen, last_seen)| HostRow {
+                id,
+                address: address.into(),
+                first_seen,
+                last_seen,
+            })
+            .collect();
+        Ok(PageOf::cut(items, page.limit, |row| row.id))
+    }
+
+    /// Flows, open and ended together, the newest first.
+    pub fn flows(&self, filter: &FlowFilter, page: Page) -> Result<PageOf<FlowRow>, StoreError> {
+        self.with(|connection| flow_reads::page(connection, filter, page))
+    }
+
+    /// How many flows match, counted up to `limit`.
+    pub fn count_flows(&self, filter: &FlowFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| flow_reads::count(connection, filter, limit))
+    }
+
+    /// Gaps, the newest first.
+    pub fn gaps(&self, page: Page) -> Result<PageOf<GapEntry>, StoreError> {
+        type Row = (i64, String, i64, i16, i64, i64, i64, String);
+        let rows: Vec<Row> = self.with(|connection| {
+            Ok(on_backend!(connection, |c| {
+                gaps::table
+                    .inner_join(routers::table.on(gaps::router_id.eq(routers::id)))
+                    .filter(gaps::id.lt(page.before.unwrap_or(i64::MAX)))
+                    .order(gaps::id.desc())
+                    .limit(one_more(page))
+                    .select((
+                        gaps::id,
+                        routers::name,
+                        gaps::router_id,
+                        gaps::cause,
+                        gaps::count,
+                        gaps::from_us,
+                        gaps::to_us,
+                        gaps::detail,
+                    ))
+                    .load(c)
+            })?)
+        })?;
+        let items = rows
+            .into_iter()
+            .map(|(id, router_name, router, cause, count, from, to, detail)| GapEntry {
+                id,
+                router_name,
+                gap: GapRow { router: RouterId(router), cause, count, from, to, detail },
+            })
+            .collect();
+        Ok(PageOf::cut(items, page.limit, |row| row.id))
+    }
+
+    /// The last committed sequence of an epoch; `None`: nothing of it is committed.
+    pub fn cursor(&self, router: RouterId, epoch: u64) -> Result<Option<u64>, StoreError> {
+        self.with(|connection| router::cursor(connection, router, epoch))
+    }
+
+    /// The sums over flows and rollups, for anyone to compare. Reads every flow.
+    pub fn totals(&self) -> Result<Totals, StoreError> {
+        self.with(totals::totals)
+    }
+
+    /// A fact that the server keeps about itself.
+    pub fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.with(|connection| settings::get(connection, key))
+    }
+
+    /// What the database takes on disk, its log included.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => {
+                let log = {
+                    let mut name = path.clone().into_os_string();
+                    name.push("-wal");
+                    name
+                };
+                let file =
+                    std::fs::metadata(path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                // There is no log before the first write and after a clean end.
+                Ok(file.len() + std::fs::metadata(log).map_or(0, |log| log.len()))
+            }
+            DatabaseUrl::Postgres(_) => self.with(postgres_size),
+        }
+    }
+}
+
+/// Only Postgres can be asked for this by a query.
+fn postgres_size(connection: &mut Connection) -> Result<u64, StoreError> {
+    let size: i64 = on_backend!(connection, |c| {
+        diesel::select(sql::<BigInt>("pg_database_size(current_database())")).get_result(c)
+    })?;
+    Ok(size.max(0).cast_unsigned())
+}
+
+/// The sums of gaps by router and cause.
+fn losses(connection: &mut Connection) -> Result<HashMap<i64, Vec<LossRow>>, StoreError> {
+    type Row = (i64, i16, (i64, i64), Option<i64>);
+    let rows: Vec<Row> = on_backend!(connection, |c| gaps::table
+        .group_by((gaps::router_id, gaps::cause))
+        .order((gaps::router_id, gaps::cause))
+        .select((gaps::router_id, gaps::cause, totals::sum_of("count"), max(gaps::to_us)))
+        .load(c))?;
+    let mut losses: HashMap<i64, Vec<LossRow>> = HashMap::new();
+    for (router, cause, count, last) in rows {
+        let loss = LossRow { cause, count: totals::whole(count), last: last.unwrap_or(0) };
+        losses.entry(router).or_default().push(loss);
+    }
+    Ok(losses)
+}

@@ -1,0 +1,179 @@
+//! What the read side gives.
+
+use std::net::IpAddr;
+
+use crate::domain::{Counters, Direction, FlowRecord, GapRow, Micros, RouterId};
+
+/// Which part of a list: the newest rows first, by their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only rows with ids below this one: [`PageOf::next`] of the page before. `None`: from the newest.
+    pub before: Option<i64>,
+    /// At most so many rows.
+    pub limit: usize,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageOf<T> {
+    /// The rows, newest first.
+    pub items: Vec<T>,
+    /// [`Page::before`] of the next page; `None`: this is the last.
+    pub next: Option<i64>,
+}
+
+impl<T> PageOf<T> {
+    /// Cuts what was read, one row more than the page holds, to the page.
+    pub(super) fn cut(mut items: Vec<T>, limit: usize, id: impl Fn(&T) -> i64) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().map(id) } else { None };
+        Self { items, next }
+    }
+}
+
+/// How many rows there are, counted up to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// So many, or more if `capped`.
+    pub total: u64,
+    /// The counting stopped there.
+    pub capped: bool,
+}
+
+/// A router, with what it is and what it lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterRow {
+    /// Row id.
+    pub id: RouterId,
+    /// As the agent names itself.
+    pub name: String,
+    /// When it first came.
+    pub first_seen: Micros,
+    /// When anything was last committed for it; `None`: never.
+    pub last_heard: Option<Micros>,
+    /// Between the newest observation and its commit.
+    pub lag_us: Option<i64>,
+    /// Router's clock minus server's.
+    pub clock_skew_us: Option<i64>,
+    /// Agent's version.
+    pub agent_version: Option<String>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// As in `uname -sr`.
+    pub kernel: Option<String>,
+    /// PRETTY_NAME of os-release.
+    pub os: Option<String>,
+    /// As in `uname -m`.
+    pub architecture: Option<String>,
+    /// Flows open on the router.
+    pub open_flows: Option<i64>,
+    /// Bytes waiting in its spool.
+    pub spool_bytes: Option<i64>,
+    /// Resident memory of its agent.
+    pub memory_bytes: Option<i64>,
+    /// What is wrong with the host, one a line.
+    pub warnings: Option<String>,
+    /// What is missing, by cause, in the order of the causes.
+    pub losses: Vec<LossRow>,
+}
+
+/// The sum of a router's gaps of one cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossRow {
+    /// `netmon.v1.GapCause`.
+    pub cause: i16,
+    /// The sum of their counts; the unit is the cause's.
+    pub count: i64,
+    /// The latest end of their spans.
+    pub last: Micros,
+}
+
+/// A device in the LAN of a router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Row id.
+    pub id: i64,
+    /// Behind which router.
+    pub router: RouterId,
+    /// That router's name.
+    pub router_name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// First observation.
+    pub first_seen: Micros,
+    /// Latest observation, up to a minute behind.
+    pub last_seen: Micros,
+}
+
+/// An address outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRow {
+    /// Row id.
+    pub id: i64,
+    /// Its address.
+    pub address: IpAddr,
+    /// First observation.
+    pub first_seen: Micros,
+    /// Latest observation, up to a minute behind.
+    pub last_seen: Micros,
+}
+
+/// Which flows. `None` is any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Seen by this router.
+    pub router: Option<RouterId>,
+    /// With this device, by its address; behind any router unless `router` says which.
+    pub device: Option<IpAddr>,
+    /// With this remote host, by its address.
+    pub host: Option<IpAddr>,
+    /// In this direction.
+    pub direction: Option<Direction>,
+    /// Of this IANA protocol number.
+    pub protocol: Option<u8>,
+    /// With this service port (see [`FlowRecord::service_port`]).
+    pub port: Option<u16>,
+    /// Only ended ones, or only open ones.
+    pub ended: Option<bool>,
+}
+
+/// A flow in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowRow {
+    /// The name of the router that saw it.
+    pub router_name: String,
+    /// The flow.
+    pub flow: FlowRecord,
+}
+
+/// A gap in a list.
+#[derive(Clone, Debug)]
+pub struct GapEntry {
+    /// Row id.
+    pub id: i64,
+    /// The router's name.
+    pub router_name: String,
+    /// What is missing.
+    pub gap: GapRow,
+}
+
+/// Sums over a table, at most `i64::MAX` each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Flows.
+    pub flows: i64,
+    /// What they moved while they were watched.
+    pub counters: Counters,
+}
+
+/// The same sums over all tables that hold them. They agree, or something is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Over the flows, open and ended.
+    pub flows: Sums,
+    /// Over the minutes of the devices.
+    pub device_minutes: Sums,
+    /// Over the minutes of the services.
+    pub service_minutes: Sums,
+}

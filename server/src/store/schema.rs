@@ -1,0 +1,163 @@
+//! The tables as diesel sees them. `migrations/` makes them; the columns stand in the same order there.
+
+diesel::table! {
+    settings (key) {
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    id_blocks (name) {
+        name -> Text,
+        next_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    routers (id) {
+        id -> BigInt,
+        name -> Text,
+        first_seen_us -> BigInt,
+        last_heard_us -> Nullable<BigInt>,
+        lag_us -> Nullable<BigInt>,
+        clock_skew_us -> Nullable<BigInt>,
+        agent_version -> Nullable<Text>,
+        hostname -> Nullable<Text>,
+        kernel -> Nullable<Text>,
+        os -> Nullable<Text>,
+        architecture -> Nullable<Text>,
+        open_flows -> Nullable<BigInt>,
+        spool_bytes -> Nullable<BigInt>,
+        memory_bytes -> Nullable<BigInt>,
+        warnings -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    devices (id) {
+        id -> BigInt,
+        router_id -> BigInt,
+        address -> Binary,
+        first_seen_us -> BigInt,
+        last_seen_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    remote_hosts (id) {
+        id -> BigInt,
+        address -> Binary,
+        first_seen_us -> BigInt,
+        last_seen_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    ingest_cursors (router_id, epoch) {
+        router_id -> BigInt,
+        epoch -> BigInt,
+        last_sequence -> BigInt,
+    }
+}
+
+/// `flows` and `open_flows` have the same columns.
+macro_rules! flow_table {
+    ($table:ident) => {
+        diesel::table! {
+            $table (id) {
+                id -> BigInt,
+                router_id -> BigInt,
+                device_id -> Nullable<BigInt>,
+                host_id -> Nullable<BigInt>,
+                flow_id -> BigInt,
+                zone -> Integer,
+                conntrack_id -> Integer,
+                protocol -> SmallInt,
+                src_ip -> Binary,
+                src_port -> Integer,
+                dst_ip -> Binary,
+                dst_port -> Integer,
+                reply_src_ip -> Nullable<Binary>,
+                reply_src_port -> Nullable<Integer>,
+                reply_dst_ip -> Nullable<Binary>,
+                reply_dst_port -> Nullable<Integer>,
+                service_port -> Integer,
+                icmp_type -> Nullable<SmallInt>,
+                icmp_code -> Nullable<SmallInt>,
+                icmp_id -> Nullable<Integer>,
+                direction -> SmallInt,
+                bytes_orig -> BigInt,
+                bytes_reply -> BigInt,
+                packets_orig -> BigInt,
+                packets_reply -> BigInt,
+                bytes_orig_before -> BigInt,
+                bytes_reply_before -> BigInt,
+                packets_orig_before -> BigInt,
+                packets_reply_before -> BigInt,
+                first_seen_us -> BigInt,
+                last_seen_us -> BigInt,
+                kernel_start_us -> Nullable<BigInt>,
+                tcp_state -> SmallInt,
+                status -> Integer,
+                mark -> Integer,
+                no_counters -> Bool,
+                end_kind -> Nullable<SmallInt>,
+            }
+        }
+    };
+}
+
+flow_table!(flows);
+flow_table!(open_flows);
+
+diesel::table! {
+    device_minutes (minute, router_id, device_id) {
+        minute -> BigInt,
+        router_id -> BigInt,
+        device_id -> BigInt,
+        flows -> BigInt,
+        bytes_orig -> BigInt,
+        bytes_reply -> BigInt,
+        packets_orig -> BigInt,
+        packets_reply -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_minutes (minute, router_id, protocol, port) {
+        minute -> BigInt,
+        router_id -> BigInt,
+        protocol -> SmallInt,
+        port -> Integer,
+        flows -> BigInt,
+        bytes_orig -> BigInt,
+        bytes_reply -> BigInt,
+        packets_orig -> BigInt,
+        packets_reply -> BigInt,
+    }
+}
+
+diesel::table! {
+    gaps (id) {
+        id -> BigInt,
+        router_id -> BigInt,
+        cause -> SmallInt,
+        count -> BigInt,
+        from_us -> BigInt,
+        to_us -> BigInt,
+        detail -> Text,
+    }
+}
+
+diesel::table! {
+    raw_events (id) {
+        id -> BigInt,
+        router_id -> BigInt,
+        kind -> SmallInt,
+        time_us -> BigInt,
+        payload -> Binary,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(flows, open_flows, devices, remote_hosts, routers, gaps);

@@ -1,0 +1,261 @@
+//! The one connection that writes.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::connection::{Connection, Purpose, on_backend};
+use super::intern::Interned;
+use super::schema::id_blocks;
+use super::{DatabaseUrl, StoreError, event_writes, flow_reads, flow_writes, rollup, router, settings};
+use crate::domain::{Changes, CursorMove, FlowRecord, Micros, RouterId};
+
+/// The name of the flows' ids in `id_blocks`.
+const FLOW_IDS: &str = "flow";
+
+/// The one connection that writes, with what it remembers of the dimension tables.
+///
+/// All methods block. After any error but [`StoreError::CursorMoved`] the connection is made anew, in the next
+/// call at the latest; a connection that broke (Postgres was restarted) is made anew and tried once within the call.
+pub struct Writer {
+    url: DatabaseUrl,
+    connection: Option<Connection>,
+    interned: Interned,
+    undecided: Option<Undecided>,
+}
+
+/// A router that an agent reports for.
+#[derive(Debug)]
+pub struct AttachedRouter {
+    /// Its row id.
+    pub id: RouterId,
+    /// Its open flows, in the order of their ids.
+    pub open: Vec<FlowRecord>,
+}
+
+/// A Postgres transaction whose COMMIT was sent and never answered.
+struct Undecided {
+    transaction: i64,
+    changes: Fingerprint,
+}
+
+/// Enough of a [`Changes`] to know it again when it is tried again.
+#[derive(PartialEq)]
+struct Fingerprint {
+    cursors: Vec<CursorMove>,
+    finished: Vec<i64>,
+    open: Vec<i64>,
+    lengths: [usize; 6],
+}
+
+impl Fingerprint {
+    fn of(changes: &Changes) -> Self {
+        Self {
+            cursors: changes.cursors.clone(),
+            finished: changes.finished.iter().map(|flow| flow.id.0).collect(),
+            open: changes.open.iter().map(|flow| flow.id.0).collect(),
+            lengths: [
+                changes.routers.len(),
+                changes.devices.len(),
+                changes.closed.len(),
+                changes.minutes.len(),
+                changes.gaps.len(),
+                changes.raw.len(),
+            ],
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn open(url: DatabaseUrl) -> Result<Self, StoreError> {
+        let connection = Connection::open(&url, Purpose::Write)?;
+        Ok(Self { url, connection: Some(connection), interned: Interned::default(), undecided: None })
+    }
+
+    /// Finds the router of this name, or makes it, and reads its open flows.
+    pub fn attach_router(&mut self, name: &str, now: Micros) -> Result<AttachedRouter, StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| {
+                let id = router::find_or_create(connection, name, now)?;
+                Ok(AttachedRouter { id, open: flow_reads::open_flows_of(connection, id)? })
+            })
+        })
+    }
+
+    /// The last committed sequence of an epoch; `None`: nothing of it is committed.
+    pub fn cursor(&mut self, router: RouterId, epoch: u64) -> Result<Option<u64>, StoreError> {
+        self.with_connection(|connection| router::cursor(connection, router, epoch))
+    }
+
+    /// Takes `count` row ids for flows that nobody else gets, and gives the first of them. Those that are not
+    /// used are lost, which is no harm.
+    pub fn reserve_flow_ids(&mut self, count: i64) -> Result<i64, StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| {
+                let next: i64 = on_backend!(connection, |c| diesel::update(id_blocks::table.find(FLOW_IDS))
+                    .set(id_blocks::next_id.eq(id_blocks::next_id + count))
+                    .returning(id_blocks::next_id)
+                    .get_result(c))?;
+                Ok(next - count)
+            })
+        })
+    }
+
+    /// A fact that the server keeps about itself.
+    pub fn setting(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        self.with_connection(|connection| settings::get(connection, key))
+    }
+
+    /// Keeps such a fact, unless there is one under this key; gives the one that is kept. Of several servers
+    /// that start at once all get the same.
+    pub fn setting_or_insert(&mut self, key: &str, value: &str) -> Result<String, StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| settings::put_once(connection, key, value))
+        })
+    }
+
+    /// Writes `changes`, all of it or nothing, in one transaction that is on disk when this returns.
+    ///
+    /// After an error the same changes can be given again. When Postgres went away between COMMIT and its
+    /// answer, and the same changes are given again, they are not written twice: Postgres is asked what became
+    /// of the transaction.
+    pub fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        if self.was_committed(changes)? {
+            return Ok(());
+        }
+        let error = match self.try_commit(changes) {
+            Err(error @ StoreError::Unavailable(_)) => error,
+            result => return result,
+        };
+        // Either the server was restarted and is there again, or this fails at once and the caller waits.
+        if self.reconnect().is_err() {
+            return Err(error);
+        }
+        if self.was_committed(changes)? {
+            return Ok(());
+        }
+        self.try_commit(changes)
+    }
+
+    fn try_commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let mut connection = self.take_connection()?;
+        let interned = &mut self.interned;
+        let mut transaction = None;
+        let result = connection.write(|connection| {
+            // First, because it is what fails when another server has these events already.
+            router::advance(connection, &changes.cursors)?;
+            router::update(connection, &changes.routers)?;
+            interned.resolve(connection, changes)?;
+            // Before the open ones are written: an id of the agent may have moved to another row.
+            flow_writes::remove_open(connection, &changes.closed)?;
+            flow_writes::insert_ended(connection, interned, &changes.finished)?;
+            flow_writes::upsert_open(connection, interned, &changes.open)?;
+            rollup::add(connection, interned, &changes.minutes)?;
+            event_writes::insert_gaps(connection, &changes.gaps)?;
+            event_writes::insert_raw(connection, &changes.raw)?;
+            transaction = transaction_id(connection)?;
+            Ok(())
+        });
+        match &result {
+            Ok(()) => self.connection = Some(connection),
+            Err(error) => {
+                self.interned.clear();
+                if let (StoreError::Unavailable(_), Some(transaction)) = (error, transaction) {
+                    self.undecided = Some(Undecided { transaction, changes: Fingerprint::of(changes) });
+                }
+            }
+        }
+        result
+    }
+
+    /// Whether `changes` are those of the transaction whose end we did not hear of, and it did commit.
+    fn was_committed(&mut self, changes: &Changes) -> Result<bool, StoreError> {
+        let Some(Undecided { transaction, changes: fingerprint }) = &self.undecided else {
+            return Ok(false);
+        };
+        let transaction = *transaction;
+        let same = *fingerprint == Fingerprint::of(changes);
+        let committed =
+            self.with_connection(|connection| match status_of(connection, transaction)?.as_deref() {
+                // The old connection's process has not noticed yet that we are gone.
+                Some("in progress") => {
+                    Err(StoreError::Unavailable("an earlier commit is not decided yet".to_owned()))
+                }
+                // A server that crashed may give the number of a transaction that it lost to another one; that one
+                // did not move our cursors.
+                Some("committed") if same => router::are_at_end(connection, &changes.cursors),
+                _ => Ok(false),
+            })?;
+        self.undecided = None;
+        Ok(committed)
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.connection = Some(Connection::open(&self.url, Purpose::Write)?);
+        Ok(())
+    }
+
+    fn take_connection(&mut self) -> Result<Connection, StoreError> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&self.url, Purpose::Write),
+        }
+    }
+
+    /// Runs `body`, which may be run twice, on a connection that works.
+    fn with_connection<T>(
+        &mut self,
+        body: impl Fn(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let fresh = self.connection.is_none();
+        let mut connection = self.take_connection()?;
+        let mut result = body(&mut connection);
+        if !fresh && matches!(result, Err(StoreError::Unavailable(_))) {
+            connection = Connection::open(&self.url, Purpose::Write)?;
+            result = body(&mut connection);
+        }
+        if result.is_ok() {
+            self.connection = Some(connection);
+        }
+        result
+    }
+}
+
+#[derive(QueryableByName)]
+struct TransactionId {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+#[derive(QueryableByName)]
+struct TransactionStatus {
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<String>,
+}
+
+/// The running transaction, by a number that outlives the connection. SQLite needs none: its COMMIT is a call
+/// that returns.
+fn transaction_id(connection: &mut Connection) -> Result<Option<i64>, StoreError> {
+    match connection {
+        Connection::Sqlite(_) => Ok(None),
+        Connection::Postgres(c) => {
+            let row: TransactionId = diesel::sql_query("SELECT txid_current() AS id").get_result(c)?;
+            Ok(Some(row.id))
+        }
+    }
+}
+
+/// What became of it: "committed", "aborted", "in progress", or nothing if it is too long ago.
+fn status_of(connection: &mut Connection, transaction: i64) -> Result<Option<String>, StoreError> {
+    match connection {
+        Connection::Sqlite(_) => Ok(None),
+        Connection::Postgres(c) => {
+            // txid_status() refuses a number that was not given yet, which a crash can bring about.
+            let row: TransactionStatus = diesel::sql_query(
+                "SELECT CASE WHEN $1 < txid_snapshot_xmax(txid_current_snapshot()) THEN txid_status($1) END AS status",
+            )
+            .bind::<BigInt, _>(transaction)
+            .get_result(c)?;
+            Ok(row.status)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a browser or a script gets over HTTP: pages, live updates, JSON, metrics.
+//!
+//! Never names diesel, never writes. Every value from the network that reaches HTML goes through askama's
+//! escaping; the Content-Security-Policy allows nothing inline and nothing from elsewhere.
+
+mod api;
+mod assets;
+mod error;
+mod format;
+mod live_feed;
+mod metrics;
+mod pages;
+mod session;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+
+pub(crate) use error::WebError;
+pub use live_feed::LiveFeed;
+
+use crate::{auth::Token, clock::Clock, ingest::Ingest, store::Reader};
+
+/// What every handler may use.
+#[derive(Clone)]
+pub struct App {
+    /// The road of events: live state and health.
+    pub ingest: Ingest,
+    /// The database, for reading.
+    pub reader: Reader,
+    /// Who may read.
+    pub token: Token,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The live view, shared by all who look at it.
+    pub live: Arc<LiveFeed>,
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(ingest: Ingest, reader: Reader, token: Token, clock: Arc<dyn Clock>) -> Self {
+        let live = Arc::new(LiveFeed::new(ingest.clone()));
+        Self { ingest, reader, token, clock, live }
+    }
+}
+
+/// All HTTP routes.
+pub fn router(app: App) -> Router {
+    let for_people = Router::new()
+        .route("/", get(pages::live::page))
+        .route("/live/events", get(pages::live::events))
+        .route("/routers", get(pages::routers::page))
+        .nest("/api/v1", api::router())
+        .route_layer(middleware::from_fn_with_state(app.clone(), session::require));
+    Router::new()
+        .merge(for_people)
+        .route("/up", get(up))
+        .route("/metrics", get(metrics::page))
+        .route("/login", get(pages::login::page).post(pages::login::submit))
+        .route("/logout", axum::routing::post(pages::login::logout))
+        .route("/assets/{name}", get(assets::serve))
+        .fallback(error::not_found)
+        .layer(middleware::from_fn(security_headers))
+        .with_state(app)
+}
+
+/// `GET /up`: 200 while what comes in is also committed.
+async fn up(State(app): State<App>) -> Result<&'static str, WebError> {
+    match app.ingest.health().failing() {
+        None => Ok("up\n"),
+        Some(why) => Err(WebError::Unavailable(why)),
+    }
+}
+
+async fn security_headers(request: Request, next: Next) -> Response {
+    const HEADERS: [(HeaderName, &str); 5] = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+             form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}

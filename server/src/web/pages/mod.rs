@@ -1,0 +1,31 @@
+//! One file a page: what it shows, ready to print, and its handlers.
+
+pub(super) mod live;
+mod live_rows;
+pub(super) mod login;
+pub(super) mod routers;
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::{App, WebError};
+
+/// What every page's frame shows.
+pub(super) struct Frame {
+    /// Which entry of the navigation is here.
+    pub(super) here: &'static str,
+    /// Why nothing is stored now; `None`: all is well.
+    pub(super) failing: Option<String>,
+    pub(super) version: &'static str,
+}
+
+impl Frame {
+    pub(super) fn new(app: &App, here: &'static str) -> Self {
+        Self { here, failing: app.ingest.health().failing(), version: env!("CARGO_PKG_VERSION") }
+    }
+}
+
+pub(super) fn render(page: &impl Template) -> Result<Response, WebError> {
+    let html = page.render().map_err(|error| WebError::Internal(error.to_string()))?;
+    Ok(Html(html).into_response())
+}

@@ -1,0 +1,116 @@
+//! The routers: when each was last heard, and what is missing of it.
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+
+use super::{App, Frame, WebError, render};
+use crate::{domain::Micros, store::RouterRow, web::format};
+
+/// An agent that has not been heard of for so long is shown as silent: three heartbeats.
+const SILENT_US: Micros = 90_000_000;
+
+#[derive(Template)]
+#[template(path = "routers/page.html")]
+struct RoutersPage {
+    frame: Frame,
+    routers: Vec<RouterView>,
+}
+
+/// A router, ready to print.
+struct RouterView {
+    name: String,
+    silent: bool,
+    last_heard: String,
+    heard_ago: String,
+    lag: String,
+    skew: String,
+    version: String,
+    host: String,
+    open_flows: i64,
+    spool: String,
+    memory: String,
+    warnings: Vec<String>,
+    losses: Vec<LossView>,
+}
+
+/// What is missing for one cause.
+struct LossView {
+    cause: String,
+    meaning: &'static str,
+    count: i64,
+    last: String,
+    last_ago: String,
+}
+
+/// `GET /routers`.
+pub(in crate::web) async fn page(State(app): State<App>) -> Result<Response, WebError> {
+    let reader = app.reader.clone();
+    let rows = tokio::task::spawn_blocking(move || reader.routers())
+        .await
+        .map_err(|error| WebError::Internal(error.to_string()))??;
+    let now = app.clock.now();
+    let routers = rows.into_iter().map(|row| view(row, now)).collect();
+    render(&RoutersPage { frame: Frame::new(&app, "routers"), routers })
+}
+
+fn view(row: RouterRow, now: Micros) -> RouterView {
+    let last_heard = row.last_heard.unwrap_or(row.first_seen);
+    let host = [row.hostname, row.os, row.kernel, row.architecture];
+    let host: Vec<String> = host.into_iter().flatten().filter(|fact| !fact.is_empty()).collect();
+    RouterView {
+        name: row.name,
+        silent: now - last_heard > SILENT_US,
+        last_heard: format::rfc3339(last_heard),
+        heard_ago: format::duration(now - last_heard),
+        lag: row.lag_us.map(|us| format!("{} ms", us / 1000)).unwrap_or_default(),
+        skew: row.clock_skew_us.map(skew).unwrap_or_default(),
+        version: row.agent_version.unwrap_or_default(),
+        host: host.join(", "),
+        open_flows: row.open_flows.unwrap_or_default(),
+        spool: row.spool_bytes.map(format::bytes).unwrap_or_default(),
+        memory: row.memory_bytes.map(format::bytes).unwrap_or_default(),
+        warnings: row.warnings.unwrap_or_default().lines().map(str::to_owned).collect(),
+        losses: row
+            .losses
+            .into_iter()
+            .map(|loss| LossView {
+                meaning: meaning(loss.cause),
+                cause: format::gap_cause(loss.cause),
+                count: loss.count,
+                last: format::rfc3339(loss.last),
+                last_ago: format::duration(now - loss.last),
+            })
+            .collect(),
+    }
+}
+
+/// Small differences are the network's; they are not worth a reader's time.
+fn skew(us: i64) -> String {
+    if us.abs() < 1_000_000 {
+        return "none".to_owned();
+    }
+    let side = if us > 0 { "ahead" } else { "behind" };
+    format!("{} {side}", format::duration(us.abs()))
+}
+
+/// What a cause means to the owner.
+fn meaning(cause: i16) -> &'static str {
+    use netmon_proto::v1::GapCause;
+    match GapCause::try_from(i32::from(cause)) {
+        Ok(GapCause::KernelOverrun) => {
+            "times the kernel's event buffer overran; flows were read again from its table"
+        }
+        Ok(GapCause::SpoolFull) => "events dropped because the agent's spool was full",
+        Ok(GapCause::SpoolCorrupt) => "batches lost to damage in the agent's spool",
+        Ok(GapCause::SpoolWrite) => "events lost because the agent's spool could not be written",
+        Ok(GapCause::AgentDown) => "times the agent was not running",
+        Ok(GapCause::FlowEndUnseen) => "flows whose end nobody saw: their last bytes are not known",
+        Ok(GapCause::Decode) => "kernel messages that could not be read",
+        Ok(GapCause::Refused) => "events that this server refused as invalid",
+        Ok(GapCause::ServerState) => "batches acknowledged by a server that is not this database",
+        Ok(GapCause::Flood) => "events left out by the flood guard",
+        Ok(GapCause::QueueFull) => "events dropped because the agent's queue was full",
+        Ok(GapCause::ProgressSkipped) => "progress reports left out under pressure: no bytes are lost",
+        Ok(GapCause::Unspecified) | Err(_) => "",
+    }
+}

@@ -1,0 +1,113 @@
+//! Flows from their first report to their end.
+
+use netmon_server::domain::{Changes, Counters, End, FlowRecord};
+use netmon_server::store::{DatabaseUrl, Store};
+
+use crate::sample::{NOON, ended, ip, open, ping6, tcp};
+use crate::{all_flows, opened};
+
+pub(crate) fn every_field_comes_back(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let flows = [tcp(router, 1), ping6(router, 2)];
+    writer.commit(&ended(&flows)).unwrap();
+    let still = [open(&tcp(router, 3)), open(&ping6(router, 4))];
+    writer.commit(&Changes { open: still.to_vec(), ..Changes::default() }).unwrap();
+    let mut expected: Vec<FlowRecord> = flows.into_iter().chain(still).collect();
+    expected.reverse();
+    let read: Vec<FlowRecord> = all_flows(&store).into_iter().map(|row| row.flow).collect();
+    assert_eq!(read, expected);
+}
+
+pub(crate) fn an_open_flow_progresses_and_ends(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let mut flow = open(&tcp(router, 1));
+    writer.commit(&Changes { open: vec![flow.clone()], ..Changes::default() }).unwrap();
+    flow.counters = flow.counters.plus(Counters { bytes_orig: 5, ..Counters::default() });
+    flow.last_seen += 1;
+    flow.tcp_state = 4;
+    flow.status = 2;
+    writer.commit(&Changes { open: vec![flow.clone()], ..Changes::default() }).unwrap();
+    let rows = all_flows(&store);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].flow, flow);
+
+    flow.end = Some(End::Seen);
+    writer.commit(&Changes { finished: vec![flow.clone()], closed: vec![1], ..Changes::default() }).unwrap();
+    let rows = all_flows(&store);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].flow, flow);
+    assert!(writer.attach_router("gw", NOON).unwrap().open.is_empty());
+}
+
+/// The engine says "closed" of a flow that was never written as open.
+pub(crate) fn a_flow_opens_and_ends_in_one_commit(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    writer.commit(&Changes { closed: vec![1, 2], ..ended(&[tcp(router, 1)]) }).unwrap();
+    let rows = all_flows(&store);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].flow, tcp(router, 1));
+}
+
+pub(crate) fn a_restart_finds_the_open_flows(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let other = writer.attach_router("other", NOON).unwrap().id;
+    let mine = [open(&tcp(router, 1)), open(&ping6(router, 2))];
+    let mut theirs = open(&tcp(other, 3));
+    theirs.device = Some(ip("192.168.1.99"));
+    let all = mine.iter().chain([&theirs]).cloned().collect();
+    writer.commit(&Changes { open: all, ..Changes::default() }).unwrap();
+    drop((writer, store));
+
+    let store = Store::open(url).unwrap();
+    let mut writer = store.writer().unwrap();
+    let attached = writer.attach_router("gw", NOON + 1).unwrap();
+    assert_eq!(attached.id, router);
+    assert_eq!(attached.open, mine);
+    assert_eq!(writer.attach_router("other", NOON + 1).unwrap().open, [theirs]);
+}
+
+/// A restarted agent finds a flow again and numbers it anew; the row stays, and the old number is free.
+pub(crate) fn a_flow_takes_a_new_id_of_the_agent(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let (mut first, mut second) = (open(&tcp(router, 1)), open(&ping6(router, 2)));
+    writer.commit(&Changes { open: vec![first.clone(), second.clone()], ..Changes::default() }).unwrap();
+    second.flow_id = first.flow_id;
+    first.flow_id = 77;
+    first.direction = netmon_server::domain::Direction::In;
+    first.device = None;
+    writer.commit(&Changes { open: vec![first.clone(), second.clone()], ..Changes::default() }).unwrap();
+    let read: Vec<FlowRecord> = all_flows(&store).into_iter().map(|row| row.flow).collect();
+    assert_eq!(read, [second, first]);
+}
+
+/// More rows than one statement takes, in every list.
+pub(crate) fn a_large_commit_is_whole(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let count = 1_234;
+    let made = |id: i64| {
+        let mut flow = tcp(router, id);
+        flow.device = Some(ip(&format!("10.1.{}.{}", id / 256, id % 256)));
+        flow.remote = Some(ip(&format!("2001:db8:1::{id:x}")));
+        flow.key.tuple.dst_port = u16::try_from(id).unwrap();
+        flow.reply = None;
+        flow
+    };
+    let finished: Vec<FlowRecord> = (1..=count).map(made).collect();
+    let alive: Vec<FlowRecord> = (count + 1..=2 * count).map(|id| open(&made(id))).collect();
+    let mut changes = ended(&finished);
+    changes.open = alive.clone();
+    writer.commit(&changes).unwrap();
+    let closed = alive.iter().map(|flow| flow.id.0).collect();
+    let over: Vec<FlowRecord> =
+        alive.iter().map(|flow| FlowRecord { end: Some(End::Unseen), ..flow.clone() }).collect();
+    writer.commit(&Changes { closed, ..ended(&over) }).unwrap();
+
+    let mut read: Vec<FlowRecord> = all_flows(&store).into_iter().map(|row| row.flow).collect();
+    read.reverse();
+    let expected: Vec<FlowRecord> = finished.into_iter().chain(over).collect();
+    assert!(read == expected);
+    let totals = store.reader().totals().unwrap();
+    assert_eq!(totals.flows.flows, 2 * count);
+    assert_eq!(totals.flows, totals.device_minutes);
+    assert_eq!(totals.flows, totals.service_minutes);
+}

@@ -1,0 +1,161 @@
+//! The store's stories, told on SQLite and on a Postgres that this test starts itself.
+//!
+//! Without Postgres' programs its stories are ignored, and say so; with `NETMON_REQUIRE_POSTGRES=1` in the
+//! environment they fail instead.
+
+mod commits;
+mod failures;
+mod flows;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod proxy;
+mod reads;
+mod sample;
+mod schema;
+mod small_disk;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use netmon_server::domain::RouterId;
+use netmon_server::store::{DatabaseUrl, FlowFilter, FlowRow, Page, Store, Writer};
+
+use crate::postgres::Cluster;
+use crate::sample::NOON;
+
+/// A story is told on an empty database.
+type Story = fn(&DatabaseUrl);
+
+/// A story that stops the server or stands in front of it.
+type OwnClusterStory = fn(Cluster);
+
+/// Names a list of functions by their own names.
+macro_rules! stories {
+    ($($module:ident :: $story:ident),* $(,)?) => {
+        &[$((concat!(stringify!($module), "::", stringify!($story)), $module::$story as Story)),*]
+    };
+}
+
+const STORIES: &[(&str, Story)] = stories![
+    commits::a_cursor_moves_only_from_where_it_is,
+    commits::a_failed_commit_leaves_nothing,
+    commits::a_commit_can_be_tried_again_after_a_failure,
+    commits::rollups_add_up,
+    commits::a_rollup_stops_at_the_largest_number,
+    commits::totals_agree,
+    commits::routers_keep_what_is_not_new,
+    commits::devices_and_hosts_widen,
+    commits::one_address_behind_two_routers_is_two_devices,
+    commits::text_with_nul_does_not_stop_a_commit,
+    flows::every_field_comes_back,
+    flows::an_open_flow_progresses_and_ends,
+    flows::a_flow_opens_and_ends_in_one_commit,
+    flows::a_restart_finds_the_open_flows,
+    flows::a_flow_takes_a_new_id_of_the_agent,
+    flows::a_large_commit_is_whole,
+    reads::pages_join_without_holes,
+    reads::filters_narrow,
+    reads::lists_show_gaps_devices_and_losses,
+    reads::reading_goes_on_beside_an_open_write,
+    reads::a_setting_is_set_once,
+    schema::two_writers_never_share_an_id,
+    schema::a_newer_database_is_refused,
+    schema::servers_may_start_at_once,
+    schema::opening_again_changes_nothing,
+];
+
+/// Stories about Postgres alone.
+const POSTGRES_STORIES: &[(&str, Story)] =
+    stories![schema::both_databases_have_the_same_columns, failures::a_read_only_postgres_counts_as_full];
+
+/// Stories that stop the server, or stand between: each has its own.
+const OWN_CLUSTER_STORIES: &[(&str, OwnClusterStory)] = &[
+    ("failures::postgres_restarts_between_commits", failures::postgres_restarts_between_commits),
+    (
+        "failures::an_answer_lost_on_the_way_is_not_written_twice",
+        failures::an_answer_lost_on_the_way_is_not_written_twice,
+    ),
+];
+
+/// The server that most stories share, started by the first; gone when the last trial is.
+type Shared = Arc<OnceLock<Result<Cluster, String>>>;
+
+fn main() -> ExitCode {
+    if let Some(directory) = std::env::var_os(small_disk::DIRECTORY) {
+        small_disk::inside(directory.as_ref());
+        return ExitCode::SUCCESS;
+    }
+    let mut trials = vec![
+        Trial::test("migrations::both_databases_have_the_same_list", || {
+            plain(schema::both_databases_have_the_same_list)
+        }),
+        Trial::test("sqlite::failures::a_locked_database_is_busy", || {
+            on_sqlite(failures::a_locked_database_is_busy)
+        }),
+        Trial::test("sqlite::failures::what_is_not_a_database_is_named", || {
+            on_sqlite(failures::what_is_not_a_database_is_named)
+        }),
+        Trial::ignorable_test("sqlite::small_disk::a_full_disk_heals", small_disk::a_full_disk_heals),
+    ];
+    for (name, story) in STORIES {
+        trials.push(Trial::test(format!("sqlite::{name}"), || on_sqlite(*story)));
+    }
+    let shared = Shared::default();
+    for (name, story) in STORIES.iter().chain(POSTGRES_STORIES) {
+        let shared = Shared::clone(&shared);
+        trials.push(Trial::ignorable_test(format!("postgres::{name}"), move || on_postgres(&shared, *story)));
+    }
+    for (name, story) in OWN_CLUSTER_STORIES {
+        trials.push(Trial::ignorable_test(format!("postgres::{name}"), || match Cluster::start() {
+            Ok(cluster) => {
+                story(cluster);
+                Ok(Completion::Completed)
+            }
+            Err(reason) => without_postgres(&reason),
+        }));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn plain(test: fn()) -> Result<(), Failed> {
+    test();
+    Ok(())
+}
+
+fn on_sqlite(story: Story) -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    story(&DatabaseUrl::Sqlite(directory.path().join("netmon.db")));
+    Ok(())
+}
+
+fn on_postgres(shared: &Shared, story: Story) -> Result<Completion, Failed> {
+    match shared.get_or_init(Cluster::start) {
+        Ok(cluster) => {
+            let database = cluster.new_database();
+            story(&DatabaseUrl::Postgres(cluster.url(&database)));
+            Ok(Completion::Completed)
+        }
+        Err(reason) => without_postgres(reason),
+    }
+}
+
+fn without_postgres(reason: &str) -> Result<Completion, Failed> {
+    if std::env::var_os("NETMON_REQUIRE_POSTGRES").is_some_and(|value| value == "1") {
+        return Err(Failed::from(format!("Postgres is required here: {reason}")));
+    }
+    Ok(Completion::ignored_with(reason))
+}
+
+/// An opened database with its writer and one router.
+fn opened(url: &DatabaseUrl) -> (Store, Writer, RouterId) {
+    let store = Store::open(url).unwrap();
+    let mut writer = store.writer().unwrap();
+    let router = writer.attach_router("gw", NOON).unwrap().id;
+    (store, writer, router)
+}
+
+/// All flows, the newest first.
+fn all_flows(store: &Store) -> Vec<FlowRow> {
+    store.reader().flows(&FlowFilter::default(), Page { before: None, limit: 100_000 }).unwrap().items
+}
