@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::{
     config::{Config, DnsLogKind, TransportKind},
     conntrack::Monitor,
-    host, rights,
+    host, identity, rights,
     transport::TransportConfig,
 };
 
@@ -145,14 +145,24 @@ fn check_dns_log(config: &Config, findings: &mut Findings) {
 }
 
 fn check_leases(config: &Config, findings: &mut Findings) {
-    for path in &config.lease_files {
+    let (paths, chosen) = identity::paths(&config.lease_files);
+    let mut readable = 0;
+    for path in &paths {
         match File::open(path) {
-            Ok(_) => findings.right("leases", format!("{} can be read", path.display())),
+            Ok(_) => {
+                readable += 1;
+                findings.right("leases", format!("{} can be read", path.display()));
+            }
+            // The usual places are not all in use.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !chosen => {}
             Err(error) => {
                 let remedy = "devices are shown without the names of their leases; set lease_files";
                 findings.poor("leases", format!("{} cannot be read ({error}): {remedy}", path.display()));
             }
         }
+    }
+    if readable == 0 && !chosen {
+        findings.poor("leases", "none of the usual lease files is there: devices are shown without the names of their leases; set lease_files if this router gives out addresses");
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::anyhow;
 use netmon_proto::v1::{
-    End, Event, Flow, Gap, GapCause, Heartbeat, InterfaceHealth, RouterHealth, TableSync, event::Kind,
+    End, Event, Flow, Gap, GapCause, Heartbeat, HostIdentity, InterfaceHealth, RouterHealth, TableSync,
+    event::Kind,
 };
 use serde_json::{Map, Value, json};
 use tokio::{task::LocalSet, time::Instant};
@@ -73,6 +74,7 @@ pub fn json(event: &Event) -> Value {
         Some(Kind::TableSync(sync)) => ("table_sync", sync_fields(sync)),
         Some(Kind::Heartbeat(beat)) => ("heartbeat", beat_fields(beat)),
         Some(Kind::RouterHealth(health)) => ("router_health", health_fields(health)),
+        Some(Kind::HostIdentity(identity)) => ("host_identity", identity_fields(identity)),
         // Not from any source of this version.
         other => ("other", json!({ "debug": format!("{other:?}") })),
     };
@@ -178,6 +180,23 @@ fn beat_fields(beat: &Heartbeat) -> Value {
         "memory_bytes": beat.memory_bytes,
         "cpu_ms": beat.cpu_ms,
         "warnings": beat.warnings,
+    })
+}
+
+fn mac(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+fn identity_fields(identity: &HostIdentity) -> Value {
+    json!({
+        "mac": mac(&identity.mac),
+        "addresses": identity.addresses.iter().map(|bytes| address(bytes)).collect::<Vec<_>>(),
+        "host_name": identity.host_name,
+        "vendor_class": identity.vendor_class,
+        "lease_until_us": identity.lease_until_us,
+        "interface": identity.interface,
+        "last_seen_us": identity.last_seen_us,
+        "is_router": identity.is_router,
     })
 }
 

@@ -11,6 +11,7 @@ mod support;
 mod kernel {
     pub(crate) mod cases;
     pub(crate) mod health;
+    pub(crate) mod identity;
     pub(crate) mod stops;
     pub(crate) mod watcher;
 }
@@ -19,13 +20,13 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, health, stops};
+use kernel::{cases, health, identity, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
 
 fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::CASES, health::CASES, stops::CASES].into_iter().flatten()
+    [cases::CASES, health::CASES, identity::CASES, stops::CASES].into_iter().flatten()
 }
 
 fn main() -> ExitCode {

@@ -9,20 +9,23 @@ use netmon_agent::{
     addresses::{AddressBook, HostAddresses, LanConfig},
     decode::{Envelopes, Frame, Kind, decode_conntrack},
     flows::{FlowTable, Moment},
+    identity::neighbours::Neighbours,
 };
 
 const NOW_US: i64 = 1_800_000_000_000_000;
 
 fuzz_target!(|data: &[u8]| {
     let mut host = HostAddresses::default();
+    let mut neighbours = Neighbours::default();
     let mut table = FlowTable::new(1, NOW_US, 16, AddressBook::default());
     let mut out = Vec::new();
     let mut now = Moment { unix_us: NOW_US, uptime_ms: 1 };
     table.begin_dump(now, &mut out);
     for frame in Envelopes::new(data) {
         let Ok(Frame::Message { message_type, flags, payload, .. }) = frame else { continue };
-        // rtnetlink's address messages share the road, for want of a better place.
+        // rtnetlink's messages of addresses and neighbours share the road, for want of a better place.
         let _ = host.take(message_type, payload);
+        let _ = neighbours.take(message_type, payload, NOW_US);
         let Ok(message) = decode_conntrack(message_type, flags, payload) else { continue };
         now.unix_us += 1;
         match message.kind {

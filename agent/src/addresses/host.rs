@@ -19,6 +19,8 @@ pub struct Interface {
     pub name: String,
     /// IFF_LOOPBACK.
     pub loopback: bool,
+    /// Its hardware address, if it is one of Ethernet's.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// One address of an interface.
@@ -59,10 +61,15 @@ impl HostAddresses {
         Ok(())
     }
 
+    /// Every interface.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
     /// Every address with its interface. One whose interface is not known has none of the properties that
     /// would make it the LAN's, so it comes with a nameless loopback.
     pub fn addresses(&self) -> impl Iterator<Item = (&Interface, &InterfaceAddress)> {
-        const UNKNOWN: &Interface = &Interface { index: 0, name: String::new(), loopback: true };
+        const UNKNOWN: &Interface = &Interface { index: 0, name: String::new(), loopback: true, mac: None };
         self.addresses.iter().map(|address| {
             let interface = self.interfaces.iter().find(|interface| interface.index == address.interface);
             (interface.unwrap_or(UNKNOWN), address)
@@ -75,14 +82,19 @@ impl HostAddresses {
     }
 
     fn take_link(&mut self, link: LinkMessage) {
-        let name = link.attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name),
-            _ => None,
-        });
+        let (mut name, mut mac) = (String::new(), None);
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = text,
+                LinkAttribute::Address(bytes) => mac = bytes.try_into().ok(),
+                _ => {}
+            }
+        }
         self.interfaces.push(Interface {
             index: link.header.index,
-            name: name.unwrap_or_default(),
+            name,
             loopback: link.header.flags.contains(LinkFlags::Loopback),
+            mac,
         });
     }
 

@@ -160,6 +160,32 @@ impl AddressBook {
     }
 }
 
+/// The interfaces that the LAN's devices are behind, by their indices. Where only subnets are configured these
+/// are the ones that have an address in them.
+pub fn lan_interfaces(config: &LanConfig, host: &HostAddresses) -> Vec<u32> {
+    let subnets: Vec<Prefix> =
+        config.lan_subnets.iter().map(|(address, length)| Prefix::new(*address, *length)).collect();
+    let by_subnets = !subnets.is_empty() && config.lan_interfaces.is_empty();
+    let in_subnets = |interface: &Interface| {
+        !interface.loopback
+            && host.addresses().any(|(of, address)| {
+                of.index == interface.index && subnets.iter().any(|prefix| prefix.holds(address.own))
+            })
+    };
+    let is_lan = |interface: &&Interface| {
+        if by_subnets { in_subnets(interface) } else { is_lan(config, host, interface) }
+    };
+    host.interfaces().iter().filter(is_lan).map(|interface| interface.index).collect()
+}
+
+/// The interface whose subnet holds `address`, the narrowest of several.
+pub fn interface_towards(host: &HostAddresses, address: IpAddr) -> Option<&Interface> {
+    let fits = |found: &InterfaceAddress| Prefix::new(found.network, found.prefix_length).holds(address);
+    let nearest =
+        host.addresses().filter(|(_, found)| fits(found)).max_by_key(|(_, found)| found.prefix_length);
+    nearest.map(|(interface, _)| interface)
+}
+
 fn is_lan(config: &LanConfig, host: &HostAddresses, interface: &Interface) -> bool {
     if interface.loopback || config.wan_interfaces.contains(&interface.name) {
         return false;

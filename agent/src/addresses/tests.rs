@@ -12,7 +12,8 @@ fn address(interface: u32, own: &str, prefix_length: u8) -> InterfaceAddress {
 
 /// A home router: loopback, br-lan, wan with a default route, and a guest network.
 fn router() -> HostAddresses {
-    let interface = |index, name: &str| Interface { index, name: name.to_owned(), loopback: index == 1 };
+    let interface =
+        |index, name: &str| Interface { index, name: name.to_owned(), loopback: index == 1, mac: None };
     let mut wan = address(3, "203.0.113.7", 24);
     wan.broadcast = Some("203.0.113.255".parse().unwrap());
     HostAddresses::with(

@@ -49,8 +49,7 @@ use crate::{
 pub use config::{MonitorConfig, MonitorError};
 use dump::Dump;
 use events::By;
-use route::AddressWatch;
-pub(crate) use route::dump_links;
+pub(crate) use route::{AddressWatch, dump_links, dump_neighbours};
 use socket::{Datagrams, NetlinkSocket};
 pub use stats::MonitorStats;
 use watchdog::Watchdog;

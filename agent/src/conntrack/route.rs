@@ -27,9 +27,11 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
+const RTM_GETNEIGH: u16 = 30;
 const IFINFOMSG_BYTES: usize = 16;
 const IFADDRMSG_BYTES: usize = 8;
 const RTMSG_BYTES: usize = 12;
+const NDMSG_BYTES: usize = 12;
 
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
@@ -41,13 +43,13 @@ const BOUND: usize = 256;
 
 /// Hears of changes.
 #[derive(Debug)]
-pub(super) struct AddressWatch {
+pub(crate) struct AddressWatch {
     socket: AsyncFd<Arc<NetlinkSocket>>,
     needs_routes: bool,
 }
 
 impl AddressWatch {
-    pub(super) fn open(needs_routes: bool) -> io::Result<Self> {
+    pub(crate) fn open(needs_routes: bool) -> io::Result<Self> {
         let socket = NetlinkSocket::open(NETLINK_ROUTE)?;
         socket.join(RTNLGRP_IPV4_IFADDR)?;
         socket.join(RTNLGRP_IPV6_IFADDR)?;
@@ -58,13 +60,13 @@ impl AddressWatch {
         Ok(AddressWatch { socket: watch(Arc::new(socket))?, needs_routes })
     }
 
-    pub(super) async fn readable(&self) {
+    pub(crate) async fn readable(&self) {
         // An error of epoll would show at the next read, too.
         let _ = self.socket.readable().await;
     }
 
     /// Reads the news. True where addresses or default routes may have changed.
-    pub(super) fn has_news(&self, buffer: &mut [u8]) -> io::Result<bool> {
+    pub(crate) fn has_news(&self, buffer: &mut [u8]) -> io::Result<bool> {
         let mut news = false;
         for _ in 0..BOUND {
             match self.socket.try_io(Interest::READABLE, |socket| {
@@ -83,7 +85,7 @@ impl AddressWatch {
     }
 
     /// Asks the kernel for everything.
-    pub(super) fn read_all(&self, buffer: &mut Vec<u8>) -> io::Result<HostAddresses> {
+    pub(crate) fn read_all(&self, buffer: &mut Vec<u8>) -> io::Result<HostAddresses> {
         buffer.resize(PIECE_BYTES, 0);
         let mut host = HostAddresses::default();
         // A message that the library cannot read costs one interface or route, not the rest.
@@ -139,6 +141,11 @@ fn is_news(datagram: &[u8]) -> bool {
 /// Hands over every interface's RTM_NEWLINK: type and payload.
 pub(crate) fn dump_links(mut take: impl FnMut(u16, &[u8])) -> io::Result<()> {
     dump(RTM_GETLINK, IFINFOMSG_BYTES, &mut vec![0; PIECE_BYTES], &mut take)
+}
+
+/// Hands over every neighbour's RTM_NEWNEIGH, of both families: type and payload.
+pub(crate) fn dump_neighbours(mut take: impl FnMut(u16, &[u8])) -> io::Result<()> {
+    dump(RTM_GETNEIGH, NDMSG_BYTES, &mut vec![0; PIECE_BYTES], &mut take)
 }
 
 fn dump(

@@ -2,7 +2,7 @@
 
 use std::{
     io, mem,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     ptr,
     sync::Arc,
     time::Duration,
@@ -28,10 +28,17 @@ impl AsRawFd for NetlinkSocket {
 }
 
 /// Registers a socket with the running tokio runtime.
-pub(super) fn watch(socket: Arc<NetlinkSocket>) -> io::Result<AsyncFd<Arc<NetlinkSocket>>> {
+pub(crate) fn watch(socket: Arc<NetlinkSocket>) -> io::Result<AsyncFd<Arc<NetlinkSocket>>> {
     // SAFETY: the descriptor is the socket's from its opening to its closing, and every owner of the Arc
     // keeps it open; it is the same one whenever it is asked for.
     let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(watched?)
+}
+
+/// Registers any other descriptor that can be polled.
+pub(crate) fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned, open as long as its owner lives, and always the same one.
+    let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
     Ok(watched?)
 }
 

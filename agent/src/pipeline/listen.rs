@@ -1,8 +1,10 @@
 //! Which parts run beside conntrack, by the configuration.
 
 use crate::{
+    addresses::LanConfig,
     config::Config,
     health::{self, HealthConfig},
+    identity::{self, IdentityConfig},
     parts::Parts,
 };
 
@@ -10,4 +12,15 @@ use crate::{
 pub(crate) fn start(config: &Config, parts: &mut Parts) {
     let health = HealthConfig { interval: config.health_interval, spool_dir: config.spool_dir.clone() };
     parts.start("health", move |outlet, state| health::run(health.clone(), outlet, state));
+
+    let identity = IdentityConfig {
+        interval: config.identity_interval,
+        lease_files: config.lease_files.clone(),
+        lan: LanConfig {
+            lan_interfaces: config.lan_interfaces.clone(),
+            wan_interfaces: config.wan_interfaces.clone(),
+            lan_subnets: config.lan_subnets.clone(),
+        },
+    };
+    parts.start("identity", move |outlet, state| identity::run(identity.clone(), outlet, state));
 }

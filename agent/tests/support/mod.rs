@@ -2,8 +2,10 @@
 //! of ears.
 #![allow(dead_code, reason = "each program that includes this uses a part of it")]
 
+pub(crate) mod dump;
 pub(crate) mod inject;
 pub(crate) mod ledger;
+pub(crate) mod network;
 
 use std::{
     env, io,
