@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::anyhow;
 use netmon_proto::v1::{
-    End, Event, Flow, Gap, GapCause, Heartbeat, HostIdentity, InterfaceHealth, RouterHealth, TableSync,
-    event::Kind,
+    DnsAnswer, DnsResponse, End, Event, FirewallDrop, Flow, Gap, GapCause, Heartbeat, HostIdentity,
+    InterfaceHealth, RouterHealth, TableSync, event::Kind,
 };
 use serde_json::{Map, Value, json};
 use tokio::{task::LocalSet, time::Instant};
@@ -73,6 +73,8 @@ pub fn json(event: &Event) -> Value {
         Some(Kind::Gap(gap)) => ("gap", gap_fields(gap)),
         Some(Kind::TableSync(sync)) => ("table_sync", sync_fields(sync)),
         Some(Kind::Heartbeat(beat)) => ("heartbeat", beat_fields(beat)),
+        Some(Kind::FirewallDrop(drop)) => ("firewall_drop", drop_fields(drop)),
+        Some(Kind::DnsResponse(response)) => ("dns_response", dns_fields(response)),
         Some(Kind::RouterHealth(health)) => ("router_health", health_fields(health)),
         Some(Kind::HostIdentity(identity)) => ("host_identity", identity_fields(identity)),
         // Not from any source of this version.
@@ -154,6 +156,92 @@ fn flow_fields(flow: &Flow) -> Value {
         "device": end(flow.device()),
         "remote": end(flow.remote()),
     })
+}
+
+fn drop_fields(drop: &FirewallDrop) -> Value {
+    let octets: Vec<String> = drop.src_mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "hook": drop.hook,
+        "prefix": drop.prefix,
+        "nflog_group": drop.nflog_group,
+        "in_interface": drop.in_interface,
+        "out_interface": drop.out_interface,
+        "protocol": drop.protocol,
+        "src_ip": address(&drop.src_ip),
+        "src_port": drop.src_port,
+        "dst_ip": address(&drop.dst_ip),
+        "dst_port": drop.dst_port,
+        "tcp_flags": tcp_flags(drop.tcp_flags),
+        "icmp_type": drop.icmp_type,
+        "icmp_code": drop.icmp_code,
+        "src_mac": octets.join(":"),
+        "length": drop.length,
+        "left_out": drop.left_out,
+    })
+}
+
+/// As the kernel's log writes them: `SYN ACK`.
+fn tcp_flags(flags: u32) -> String {
+    let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+    let set = names.iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1);
+    set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+}
+
+fn dns_fields(response: &DnsResponse) -> Value {
+    let answer = |answer: &DnsAnswer| {
+        let mut fields = Map::new();
+        fields.insert("name".to_owned(), answer.name.as_str().into());
+        fields.insert("type".to_owned(), record_type(answer.r#type).into());
+        let data =
+            if answer.address.is_empty() { answer.text.as_str().into() } else { address(&answer.address) };
+        fields.insert("data".to_owned(), data);
+        if let Some(ttl_s) = answer.ttl_s {
+            fields.insert("ttl_s".to_owned(), ttl_s.into());
+        }
+        Value::Object(fields)
+    };
+    json!({
+        "client_ip": address(&response.client_ip),
+        "name": response.name,
+        "record_type": record_type(response.r#type),
+        "rcode": rcode(response.rcode),
+        "answers": response.answers.iter().map(answer).collect::<Vec<_>>(),
+        "resolver_ip": address(&response.resolver_ip),
+        "cached": response.cached,
+    })
+}
+
+/// The usual ones by name, the others as RFC 3597 writes them.
+fn record_type(number: u32) -> String {
+    let name = match number {
+        1 => "A",
+        2 => "NS",
+        5 => "CNAME",
+        6 => "SOA",
+        12 => "PTR",
+        15 => "MX",
+        16 => "TXT",
+        28 => "AAAA",
+        33 => "SRV",
+        64 => "SVCB",
+        65 => "HTTPS",
+        255 => "ANY",
+        _ => return format!("TYPE{number}"),
+    };
+    name.to_owned()
+}
+
+fn rcode(number: u32) -> String {
+    let name = match number {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        _ => return format!("RCODE{number}"),
+    };
+    name.to_owned()
 }
 
 fn gap_fields(gap: &Gap) -> Value {
@@ -242,6 +330,58 @@ mod tests {
     use netmon_proto::v1::{FlowPhase, TcpState, table_sync};
 
     use super::*;
+
+    #[test]
+    fn what_was_dropped_and_answered_is_readable_too() {
+        let drop = FirewallDrop {
+            hook: "INPUT".to_owned(),
+            prefix: "drop-in".to_owned(),
+            nflog_group: 10,
+            in_interface: "wan".to_owned(),
+            protocol: 6,
+            src_ip: vec![192, 0, 2, 1].into(),
+            dst_ip: vec![192, 0, 2, 2].into(),
+            src_port: 40_000,
+            dst_port: 22,
+            tcp_flags: 0x12,
+            src_mac: vec![2, 0, 0, 0, 0, 0x1f].into(),
+            length: 60,
+            left_out: 3,
+            ..FirewallDrop::default()
+        };
+        let ping = FirewallDrop { protocol: 1, ..FirewallDrop::default() };
+        let response = DnsResponse {
+            client_ip: vec![192, 168, 1, 20].into(),
+            name: "www.example.com".to_owned(),
+            r#type: 1,
+            answers: vec![
+                DnsAnswer {
+                    name: "www.example.com".to_owned(),
+                    r#type: 5,
+                    text: "a.example".to_owned(),
+                    ttl_s: Some(0),
+                    ..DnsAnswer::default()
+                },
+                DnsAnswer {
+                    name: "a.example".to_owned(),
+                    r#type: 1,
+                    address: vec![192, 0, 2, 9].into(),
+                    ..DnsAnswer::default()
+                },
+            ],
+            cached: true,
+            ..DnsResponse::default()
+        };
+        let kinds = [Kind::FirewallDrop(drop), Kind::FirewallDrop(ping), Kind::DnsResponse(response)];
+        let events = kinds.map(|kind| Event { time_us: 7, kind: Some(kind) });
+        let mut out = Vec::new();
+        write_lines(&mut out, &events).expect("written");
+        insta::assert_snapshot!(String::from_utf8_lossy(&out), @r##"
+        {"dst_ip":"192.0.2.2","dst_port":22,"hook":"INPUT","in_interface":"wan","left_out":3,"length":60,"nflog_group":10,"prefix":"drop-in","protocol":6,"src_ip":"192.0.2.1","src_mac":"02:00:00:00:00:1f","src_port":40000,"tcp_flags":"SYN ACK","time_us":7,"type":"firewall_drop"}
+        {"protocol":1,"time_us":7,"type":"firewall_drop"}
+        {"answers":[{"data":"a.example","name":"www.example.com","ttl_s":0,"type":"CNAME"},{"data":"192.0.2.9","name":"a.example","type":"A"}],"cached":true,"client_ip":"192.168.1.20","name":"www.example.com","rcode":"NOERROR","record_type":"A","time_us":7,"type":"dns_response"}
+        "##);
+    }
 
     #[test]
     fn events_are_lines_that_a_person_can_read() {

@@ -12,6 +12,7 @@ mod kernel {
     pub(crate) mod cases;
     pub(crate) mod health;
     pub(crate) mod identity;
+    pub(crate) mod nflog;
     pub(crate) mod stops;
     pub(crate) mod watcher;
 }
@@ -20,13 +21,13 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, health, identity, stops};
+use kernel::{cases, health, identity, nflog, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
 
 fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::CASES, health::CASES, identity::CASES, stops::CASES].into_iter().flatten()
+    [cases::CASES, health::CASES, identity::CASES, nflog::CASES, stops::CASES].into_iter().flatten()
 }
 
 fn main() -> ExitCode {

@@ -260,7 +260,7 @@ fn microseconds(nanoseconds: u64) -> i64 {
 ///
 /// netlink-packet-core's iterator would do, but with the error type that it carries around it is several times as slow, and a router
 /// walks some forty attributes per event.
-fn walk<'a>(
+pub(crate) fn walk<'a>(
     mut bytes: &'a [u8],
     mut each: impl FnMut(u16, &'a [u8]) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
@@ -282,11 +282,11 @@ fn u8_of(kind: u16, value: &[u8]) -> Result<u8, DecodeError> {
     }
 }
 
-fn be16(kind: u16, value: &[u8]) -> Result<u16, DecodeError> {
+pub(crate) fn be16(kind: u16, value: &[u8]) -> Result<u16, DecodeError> {
     value.try_into().map(u16::from_be_bytes).map_err(|_| DecodeError::Length(kind, value.len()))
 }
 
-fn be32(kind: u16, value: &[u8]) -> Result<u32, DecodeError> {
+pub(crate) fn be32(kind: u16, value: &[u8]) -> Result<u32, DecodeError> {
     value.try_into().map(u32::from_be_bytes).map_err(|_| DecodeError::Length(kind, value.len()))
 }
 

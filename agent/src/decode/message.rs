@@ -150,11 +150,14 @@ fn address(bytes: &[u8; 16], v6: bool) -> IpAddr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It ends before its header does.
-    #[error("message of {0} bytes is too short for a conntrack header")]
+    #[error("message of {0} bytes is too short for its header")]
     TooShort(usize),
     /// Not one of the conntrack messages that carry an entry.
     #[error("message type {0:#06x} does not carry a conntrack entry")]
     NotAnEntry(u16),
+    /// Not a packet that a firewall rule logged.
+    #[error("message type {0:#06x} does not carry a logged packet")]
+    NotAPacket(u16),
     /// The chain of attributes is broken.
     #[error("attributes are malformed")]
     Attributes,

@@ -14,6 +14,7 @@ mod message;
 mod tests;
 
 pub use attributes::decode_conntrack;
+pub(crate) use attributes::{be16, be32, walk};
 pub use envelope::{Envelopes, Frame, FrameError};
 pub use message::{Counters, CtMessage, DecodeError, Kind, Tuple, status};
 pub(crate) use message::{address_bytes, is_icmp};

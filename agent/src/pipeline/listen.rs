@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     health::{self, HealthConfig},
     identity::{self, IdentityConfig},
+    nflog::{self, NflogConfig},
     parts::Parts,
 };
 
@@ -23,4 +24,10 @@ pub(crate) fn start(config: &Config, parts: &mut Parts) {
         },
     };
     parts.start("identity", move |outlet, state| identity::run(identity.clone(), outlet, state));
+
+    if !config.nflog_groups.is_empty() {
+        let nflog =
+            NflogConfig { groups: config.nflog_groups.clone(), source_rate: config.nflog_source_rate };
+        parts.start("nflog", move |outlet, state| nflog::run(nflog.clone(), outlet, state));
+    }
 }

@@ -69,7 +69,7 @@ impl Dump {
         }
     }
 
-    /// Stops it as SIGTERM does, and gives all events but flows and what belongs to them.
+    /// Stops it as SIGTERM does, and gives all events but those that every host has.
     pub(crate) fn finish(mut self) -> Vec<Value> {
         let status = Command::new("kill").arg(self.agent.id().to_string()).status().expect("kill");
         assert!(status.success());
@@ -78,7 +78,7 @@ impl Dump {
         assert!(self.agent.wait().expect("its end").success());
         events.retain(|event| {
             let kind = event["type"].as_str().expect("a type");
-            !matches!(kind, "flow" | "table_sync" | "router_health")
+            !matches!(kind, "flow" | "table_sync" | "router_health" | "host_identity")
         });
         events
     }

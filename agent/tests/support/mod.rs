@@ -6,6 +6,7 @@ pub(crate) mod dump;
 pub(crate) mod inject;
 pub(crate) mod ledger;
 pub(crate) mod network;
+pub(crate) mod packets;
 
 use std::{
     env, io,

@@ -11,6 +11,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     process::Command,
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -102,6 +103,22 @@ fn connect(host: &Host, name: &str, mac: &str, [v4, v6]: [&str; 2]) {
     host.must("ip link set eth0 up");
     host.must(&format!("ip route replace default via {v4}.1"));
     host.must(&format!("ip route replace default via {v6}:1"));
+    await_carrier(|| Command::new("ip"), name);
+    await_carrier(|| host.command("ip"), "eth0");
+}
+
+/// The kernel activates links with a delay of up to a second; until then it drops what they are given.
+fn await_carrier(ip: impl Fn() -> Command, interface: &str) {
+    let limit = Instant::now() + Duration::from_secs(10);
+    loop {
+        let output = ip().args(["-brief", "link", "show", "dev", interface]).output().expect("ip");
+        let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+        if listing.split_whitespace().nth(1) == Some("UP") {
+            return;
+        }
+        assert!(Instant::now() < limit, "{interface} does not come up: {listing}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn no_duplicates_check(interface: &str) {

@@ -1,0 +1,199 @@
+//! The sockets, and the road from what they bring to events.
+
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
+
+use anyhow::Context;
+use netmon_proto::v1::Event;
+use tokio::{
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    NflogConfig, NflogState,
+    drops::Drops,
+    groups::{GroupSocket, Heard},
+    interfaces::Interfaces,
+    message::{LogMessage, decode_log},
+    request::Mode,
+    sequences::Sequences,
+};
+use crate::{
+    decode::{Envelopes, Frame},
+    flows::Moment,
+    host,
+    parts::Outlet,
+};
+
+/// Events of one turn, give or take those of one datagram.
+const TURN_EVENTS: usize = 1024;
+/// Datagrams of one turn, where they make no events.
+const TURN_DATAGRAMS: usize = 256;
+/// How often the flood guard accounts for what no report will tell of.
+const SETTLE: Duration = Duration::from_secs(1);
+/// What reading the last packets may take at the end.
+const FINISH: Duration = Duration::from_millis(500);
+
+/// All headers: those of IPv6 with a few extensions, and of TCP.
+const DROPS: Mode = Mode { copy_bytes: 160, wait_centiseconds: 10, datagram_bytes: 16 * 1024 };
+
+/// See the module.
+pub(super) struct Ears {
+    drop_groups: Option<GroupSocket>,
+    drops: Drops,
+    interfaces: Interfaces,
+    sequences: Sequences,
+    started: Instant,
+    state: Rc<RefCell<NflogState>>,
+}
+
+impl Ears {
+    pub(super) fn open(config: &NflogConfig, state: Rc<RefCell<NflogState>>) -> anyhow::Result<Self> {
+        // Names first: a packet that is heard can be told of.
+        let interfaces = Interfaces::open().context("cannot watch interfaces")?;
+        Ok(Self {
+            drop_groups: GroupSocket::open(&config.groups, DROPS)?,
+            drops: Drops::new(config.source_rate),
+            interfaces,
+            sequences: Sequences::default(),
+            started: Instant::now(),
+            state,
+        })
+    }
+
+    /// Hands over what is heard until the agent stops.
+    pub(super) async fn listen(&mut self, outlet: &Outlet) -> anyhow::Result<()> {
+        let mut ticks = interval(SETTLE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy = false;
+        loop {
+            let mut events = Vec::new();
+            if busy {
+                // Whoever runs on the same thread gets a turn between two full ones.
+                yield_now().await;
+            } else {
+                tokio::select! {
+                    () = readable(self.drop_groups.as_ref()) => {}
+                    () = self.interfaces.readable() => {}
+                    _ = ticks.tick() => self.settle(&mut events),
+                    () = outlet.stopping() => return Ok(()),
+                }
+            }
+            let turned = self.turn(&mut events);
+            outlet.send(events).await;
+            busy = turned.context("cannot read what the firewall logged")?;
+        }
+    }
+
+    /// Reads what there is, up to a bound. True when some may be left.
+    fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
+        self.interfaces.follow()?;
+        let now = self.now();
+        let Self { drop_groups, drops, interfaces, sequences, state, .. } = self;
+        let mut state = state.borrow_mut();
+        let mut busy = false;
+        if let Some(socket) = drop_groups {
+            let mut take = |message: &LogMessage<'_>, interfaces: &Interfaces, state: &mut NflogState| {
+                drops.take(message, &interfaces.names, now, state, events);
+                events.len()
+            };
+            busy |= read(socket, interfaces, sequences, &mut state, &mut take)?;
+        }
+        sequences.report(now, &mut state, events);
+        Ok(busy)
+    }
+
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        self.drops.settle(self.now(), events);
+        self.state.borrow_mut().sources = self.drops.sources();
+    }
+
+    /// The last thing before the end.
+    pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
+        if let Some(socket) = &self.drop_groups {
+            socket.let_go();
+        }
+        let limit = Instant::now() + FINISH;
+        loop {
+            match self.turn(events) {
+                Ok(true) if Instant::now() < limit => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the last packets that were logged could not be read");
+                    break;
+                }
+            }
+        }
+        let now = self.now();
+        self.drops.settle_all(now, events);
+        self.sequences.report_unexplained(now, events);
+    }
+
+    fn now(&self) -> Moment {
+        let uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment { unix_us: host::now_us(), uptime_ms }
+    }
+}
+
+async fn readable(socket: Option<&GroupSocket>) {
+    match socket {
+        Some(socket) => socket.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads a socket until it is empty or `take`, which gives the number of events in hand, has enough. True
+/// when something may be left.
+fn read(
+    socket: &mut GroupSocket,
+    interfaces: &mut Interfaces,
+    sequences: &mut Sequences,
+    state: &mut NflogState,
+    take: &mut impl FnMut(&LogMessage<'_>, &Interfaces, &mut NflogState) -> usize,
+) -> io::Result<bool> {
+    let mut in_hand = 0;
+    for _ in 0..TURN_DATAGRAMS {
+        if in_hand >= TURN_EVENTS {
+            break;
+        }
+        let datagram = match socket.read()? {
+            Heard::Datagram(datagram) => datagram,
+            Heard::Silence => return Ok(false),
+            Heard::Overrun => {
+                state.overruns += 1;
+                sequences.overrun();
+                continue;
+            }
+            Heard::Garbled => {
+                state.parse_errors += 1;
+                continue;
+            }
+        };
+        // An interface was told of before a packet of it was logged.
+        interfaces.follow()?;
+        for frame in Envelopes::new(datagram) {
+            let (message_type, payload) = match frame {
+                Ok(Frame::Message { message_type, payload, .. }) => (message_type, payload),
+                // The end of a datagram with several packets, or the answer to letting a group go.
+                Ok(Frame::Done { .. } | Frame::Error(_)) => continue,
+                Err(_) => {
+                    state.parse_errors += 1;
+                    continue;
+                }
+            };
+            match decode_log(message_type, payload) {
+                Ok(message) => {
+                    if let Some(sequence) = message.sequence {
+                        sequences.heard(message.group, sequence);
+                    }
+                    in_hand = take(&message, interfaces, state);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, message_type, "NFLOG message not understood");
+                    state.parse_errors += 1;
+                }
+            }
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,202 @@
+//! A socket that groups are bound to.
+
+use std::{collections::VecDeque, fs, io, sync::Arc};
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use tokio::io::{Interest, unix::AsyncFd};
+use tracing::debug;
+
+use super::request::{self, Mode};
+use crate::{
+    conntrack::socket::{NetlinkSocket, watch},
+    decode::{Envelopes, Frame},
+    rights,
+};
+
+/// Some seconds of a flood, for the time that the agent is busy with other things.
+const RECEIVE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+/// A datagram is as long as was asked for, or, if that is longer, as its one packet with what is told of it.
+const DATAGRAM_BYTES: usize = 68 * 1024;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Why a group cannot be listened to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GroupError {
+    #[error(
+        "this kernel does not offer NFLOG: load the module nfnetlink_log (OpenWrt: install kmod-nfnetlink-log) ({0})"
+    )]
+    Module(io::Error),
+    #[error("not allowed to listen to NFLOG: run as root or with CAP_NET_ADMIN in this network namespace")]
+    Permission,
+    #[error(
+        "NFLOG group {0} belongs to another program: stop that, or take another group here and in the firewall's rules"
+    )]
+    Taken(u16),
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+}
+
+/// What a read brought.
+pub(super) enum Heard<'a> {
+    Datagram(&'a [u8]),
+    /// Nothing more for now.
+    Silence,
+    /// The kernel had to leave something out.
+    Overrun,
+    /// A datagram that is of no use.
+    Garbled,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct GroupSocket {
+    socket: AsyncFd<Arc<NetlinkSocket>>,
+    groups: Vec<u16>,
+    /// What came between the answers to requests: packets of the groups that were bound first.
+    early: VecDeque<Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl GroupSocket {
+    /// Binds all `groups`. `None` where there are none.
+    pub(super) fn open(groups: &[u16], mode: Mode) -> Result<Option<Self>, GroupError> {
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let failed = |what| move |error| GroupError::Io(what, error);
+        let socket = NetlinkSocket::open(NETLINK_NETFILTER).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => GroupError::Module(error),
+            _ => GroupError::Io("cannot open a netlink socket", error),
+        })?;
+        socket.set_receive_buffer(RECEIVE_BUFFER_BYTES).map_err(failed("cannot set SO_RCVBUF"))?;
+        let mut this = Self {
+            socket: watch(Arc::new(socket)).map_err(failed("cannot register a socket"))?,
+            groups: Vec::new(),
+            early: VecDeque::new(),
+            buffer: vec![0; DATAGRAM_BYTES],
+        };
+        if is_older_than(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default(), (3, 17)) {
+            for family in [AF_INET, AF_INET6] {
+                // Another program may have done it already, or hold it.
+                if let Err(error) = this.ask(&request::bind_family(family)) {
+                    debug!(family, %error, "cannot bind the log subsystem to a family");
+                }
+            }
+        }
+        for group in groups {
+            this.ask(&request::bind(*group, mode)).map_err(|error| refused(*group, error))?;
+            this.groups.push(*group);
+        }
+        Ok(Some(this))
+    }
+
+    /// Sends a request and reads the kernel's answer, which is there when sending returns.
+    fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        let socket = self.socket.get_ref();
+        socket.request(request)?;
+        loop {
+            let datagram = match socket.receive(&mut self.buffer) {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            match Envelopes::new(datagram).next() {
+                Some(Ok(Frame::Error(0))) => return Ok(()),
+                Some(Ok(Frame::Error(errno))) => return Err(io::Error::from_raw_os_error(errno)),
+                _ => self.early.push_back(datagram.to_vec()),
+            }
+        }
+    }
+
+    pub(super) async fn readable(&self) {
+        // An error of epoll would show at the next read, too.
+        if self.early.is_empty() {
+            let _ = self.socket.readable().await;
+        }
+    }
+
+    /// Reads one datagram.
+    pub(super) fn read(&mut self) -> io::Result<Heard<'_>> {
+        if let Some(datagram) = self.early.pop_front() {
+            self.buffer[..datagram.len()].copy_from_slice(&datagram);
+            return Ok(Heard::Datagram(&self.buffer[..datagram.len()]));
+        }
+        match self.socket.get_ref().receive(&mut self.buffer) {
+            Ok(Some(datagram)) => Ok(Heard::Datagram(datagram)),
+            Ok(None) => Ok(Heard::Garbled),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Clears tokio's notion of readiness as well; what came in between makes it ready again.
+                let _ = self
+                    .socket
+                    .try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                Ok(Heard::Silence)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Heard::Garbled),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Heard::Overrun),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Heard::Datagram(&[])),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the groups go, so that the kernel hands over what waits in them; it can be read then.
+    pub(super) fn let_go(&self) {
+        for group in &self.groups {
+            if let Err(error) = self.socket.get_ref().request(&request::unbind(*group)) {
+                debug!(group, %error, "cannot let an NFLOG group go");
+            }
+        }
+    }
+}
+
+fn refused(group: u16, error: io::Error) -> GroupError {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EPROTONOSUPPORT) => {
+            GroupError::Module(error)
+        }
+        Some(libc::EBUSY) => GroupError::Taken(group),
+        // The kernel says so too where the group is another's.
+        Some(libc::EPERM | libc::EACCES) if rights::may_watch() => GroupError::Taken(group),
+        Some(libc::EPERM | libc::EACCES) => GroupError::Permission,
+        _ => GroupError::Io("cannot bind an NFLOG group", error),
+    }
+}
+
+/// False where the text is no version of Linux.
+fn is_older_than(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|release| release < version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_linux() {
+        for (release, older) in [
+            ("2.6.32-5-amd64\n", true),
+            ("3.16.85\n", true),
+            ("3.17\n", false),
+            ("3.18.20", false),
+            ("6.18.44-fc", false),
+            ("", false),
+            ("six", false),
+        ] {
+            assert_eq!(is_older_than(release, (3, 17)), older, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_in_one_line_what_to_do() {
+        let check = |errno, part: &str| {
+            let text = refused(10, io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(part) && !text.contains('\n'), "{text}");
+        };
+        check(libc::EINVAL, "kmod-nfnetlink-log");
+        check(libc::EOPNOTSUPP, "nfnetlink_log");
+        check(libc::EBUSY, "NFLOG group 10 belongs to another program");
+        check(libc::ENOMEM, "cannot bind an NFLOG group");
+    }
+}
