@@ -2,7 +2,8 @@
 //!
 //! One event's way: [`grpc`] or [`web`] takes a batch, [`ingest`] checks every event of it and queues
 //! it for the one writer; the writer's [`engine`] turns batches into changes, [`store`] writes them in one
-//! transaction, and only then the batch is acknowledged. [`serve`] puts the parts together.
+//! transaction, and only then the batch is acknowledged. [`serve`] puts the parts together. Beside that road,
+//! [`enrich`] knows from elsewhere what hosts and devices are.
 //!
 //! [`domain`] and [`engine`] never do I/O and never read a clock; [`store`] alone names diesel; [`web`] and
 //! [`grpc`] never write to the database.
@@ -12,6 +13,7 @@ pub mod auth;
 pub mod clock;
 pub mod domain;
 pub mod engine;
+pub mod enrich;
 pub mod grpc;
 pub mod ingest;
 pub mod serve;

@@ -150,6 +150,21 @@ pub struct RawEvent {
     pub payload: Vec<u8>,
 }
 
+/// What reverse DNS says of a remote host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName {
+    /// Its row id.
+    pub host: i64,
+    /// Its name; `None`: there is none, or it could not be found out.
+    pub name: Option<String>,
+    /// It could not be found out.
+    pub failed: bool,
+    /// When it was asked for.
+    pub asked: Micros,
+    /// When to ask again.
+    pub due: Micros,
+}
+
 impl Changes {
     /// Whether there is nothing to write.
     #[must_use]

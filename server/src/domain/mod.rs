@@ -3,7 +3,9 @@
 mod changes;
 mod flow;
 
-pub use changes::{Changes, CursorMove, DeviceTouch, GapRow, HostTouch, MinuteDelta, RawEvent, RouterUpdate};
+pub use changes::{
+    Changes, CursorMove, DeviceTouch, GapRow, HostName, HostTouch, MinuteDelta, RawEvent, RouterUpdate,
+};
 pub use flow::{Counters, Direction, End, FlowId, FlowKey, FlowRecord, Icmp, Tuple};
 
 /// Microseconds since 1970-01-01T00:00:00Z.

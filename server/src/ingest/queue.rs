@@ -8,6 +8,7 @@ use super::Health;
 use crate::{
     domain::{Micros, RouterId},
     engine::LiveSnapshot,
+    store::{StoreError, Writer},
 };
 use netmon_proto::v1;
 
@@ -113,13 +114,16 @@ pub enum Reply {
     Call(oneshot::Sender<Result<Ack, IngestError>>),
 }
 
-#[derive(Debug)]
 pub(super) enum Work {
     Hello(HelloWork),
     Batch(Box<BatchWork>),
     Live(oneshot::Sender<Arc<LiveSnapshot>>),
+    Chore(Chore),
     Stop,
 }
+
+/// Something that is written beside what agents report.
+pub(super) type Chore = Box<dyn FnOnce(&mut Writer) + Send>;
 
 /// How many rejections an ack tells of.
 pub(super) const MAX_REJECTIONS: usize = 10;
@@ -200,6 +204,23 @@ impl Ingest {
         let (reply, answer) = oneshot::channel();
         self.send(Work::Live(reply))?;
         answer.await.map_err(|_| IngestError::Stopping)
+    }
+
+    /// Has the writer do something between two transactions of its own, and gives what came of it. Agents
+    /// wait meanwhile, so it has to be short: a step, not a job.
+    ///
+    /// # Errors
+    /// What it says itself, or the server is stopping.
+    pub async fn chore<T: Send + 'static>(
+        &self,
+        chore: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let stopping = || StoreError::Unavailable(IngestError::Stopping.to_string());
+        let (reply, answer) = oneshot::channel();
+        // Whoever asked may have gone meanwhile.
+        let chore: Chore = Box::new(|writer| drop(reply.send(chore(writer))));
+        self.send(Work::Chore(chore)).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
     }
 
     /// Events after their commit.

@@ -153,6 +153,7 @@ impl Task {
                     }
                     // Whoever asked may have gone meanwhile; nobody is left to be told.
                     Work::Live(reply) => drop(reply.send(Arc::new(self.engine.live(self.clock.now())))),
+                    Work::Chore(chore) => chore(&mut self.writer),
                     Work::Stop => stopping = true,
                 }
                 next = if events < COMMIT_EVENTS { receiver.try_recv().ok() } else { None };

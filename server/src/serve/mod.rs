@@ -17,6 +17,10 @@ pub use options::{Options, ServeArgs};
 use crate::{
     auth::Token,
     clock::{Clock, SystemClock},
+    enrich::{
+        Enrichment,
+        reverse::{self, ReverseStats},
+    },
     grpc, ingest,
     store::Store,
     web,
@@ -64,7 +68,23 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
         .with_context(|| format!("{}: cannot listen there", options.listen))?;
     let address = listener.local_addr()?;
 
-    let app = web::App::new(ingest.clone(), store.reader(), token.clone(), clock.clone());
+    let enrichment = Enrichment::load(&options.enrich);
+    tokio::spawn(Arc::clone(&enrichment).follow_files());
+    let reverse_stats = Arc::new(ReverseStats::default());
+    if options.enrich.reverse_dns_per_second > 0 {
+        let (rate, stats) = (options.enrich.reverse_dns_per_second, Arc::clone(&reverse_stats));
+        let asking =
+            reverse::run(rate, reverse::by_system, ingest.clone(), store.reader(), clock.clone(), stats);
+        tokio::spawn(asking);
+    }
+    let app = web::App::new(
+        ingest.clone(),
+        store.reader(),
+        token.clone(),
+        clock.clone(),
+        enrichment,
+        options.enrich.whois_server.as_deref().map(Into::into),
+    );
     let grpc = grpc::routes(ingest.clone(), store.reader(), token.clone(), clock).await?;
     // tonic's own fallback would answer every unknown path; ours tells calls from pages.
     let routes = grpc.into_axum_router().reset_fallback().merge(web::router(app));

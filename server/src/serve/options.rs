@@ -8,12 +8,29 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::store::DatabaseUrl;
+use crate::{
+    enrich::{EnrichOptions, whois::DEFAULT_SERVER},
+    store::DatabaseUrl,
+};
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:3000";
 const DEFAULT_DATA: &str = "./netmon-data";
 const DATABASE_FILE: &str = "netmon.db";
-const KEYS: [&str; 5] = ["listen", "data", "database_url", "api_token", "local"];
+/// Polite to a resolver that serves a whole house besides.
+const DEFAULT_REVERSE_DNS: u32 = 2;
+/// More would be a load test of somebody's resolver.
+const MOST_REVERSE_DNS: u32 = 100;
+const KEYS: [&str; 9] = [
+    "listen",
+    "data",
+    "database_url",
+    "api_token",
+    "local",
+    "mmdb",
+    "oui_file",
+    "reverse_dns_per_second",
+    "whois_server",
+];
 
 /// Flags of `serve`, and their environment.
 #[derive(clap::Args, Debug, Default)]
@@ -27,7 +44,7 @@ pub struct ServeArgs {
     /// sqlite:PATH, a plain path, or postgres://... [default: DATA/netmon.db]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<DatabaseUrl>,
-    /// YAML file with the keys listen, data, database_url, api_token, local
+    /// YAML file with these settings and others; README.md lists them
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Also watch this machine's own connections, without an agent
@@ -51,6 +68,8 @@ pub struct Options {
     pub api_token: Option<String>,
     /// Whether to watch this machine.
     pub local: bool,
+    /// Where to look up what hosts and devices are.
+    pub enrich: EnrichOptions,
 }
 
 /// A configuration file that cannot be used.
@@ -70,6 +89,10 @@ struct File {
     database_url: Option<String>,
     api_token: Option<String>,
     local: Option<bool>,
+    mmdb: Vec<PathBuf>,
+    oui_file: Option<PathBuf>,
+    reverse_dns_per_second: Option<u32>,
+    whois_server: Option<String>,
 }
 
 impl ServeArgs {
@@ -98,6 +121,15 @@ impl ServeArgs {
             data,
             api_token: self.api_token.or(file.api_token),
             local: self.local || file.local.unwrap_or_default(),
+            enrich: EnrichOptions {
+                mmdb: file.mmdb,
+                oui: file.oui_file,
+                reverse_dns_per_second: file.reverse_dns_per_second.unwrap_or(DEFAULT_REVERSE_DNS),
+                whois_server: match file.whois_server {
+                    None => Some(DEFAULT_SERVER.to_owned()),
+                    Some(server) => Some(server).filter(|server| !server.is_empty()),
+                },
+            },
         })
     }
 }
@@ -122,7 +154,13 @@ fn parse(text: &str) -> Result<File, String> {
         }
     }
     // From the text and not from the value: the message then names the key and the line.
-    serde_yaml::from_str(text).map_err(|error| error.to_string())
+    let file: File = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    match file.reverse_dns_per_second {
+        Some(rate) if rate > MOST_REVERSE_DNS => {
+            Err(format!("reverse_dns_per_second: {rate} is not within 0 (off) to {MOST_REVERSE_DNS}"))
+        }
+        _ => Ok(file),
+    }
 }
 
 #[cfg(test)]
@@ -154,17 +192,16 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_with_what_was_expected() {
         for (text, expected) in [
-            (
-                "lsten: 1",
-                "FILE: lsten: unknown key, expected one of listen, data, database_url, api_token, local",
-            ),
-            (
-                "- 1",
-                "FILE: expected keys and values, the keys are listen, data, database_url, api_token, local",
-            ),
+            ("lsten: 1", "FILE: lsten: unknown key, expected one of listen, data, database_url"),
+            ("- 1", "FILE: expected keys and values, the keys are listen, data, database_url"),
             ("listen: here", "FILE: listen: invalid socket address syntax at line 1 column 9"),
+            (
+                "reverse_dns_per_second: 1000",
+                "FILE: reverse_dns_per_second: 1000 is not within 0 (off) to 100",
+            ),
         ] {
-            assert_eq!(with_file(text, ServeArgs::default()).unwrap_err(), expected);
+            let error = with_file(text, ServeArgs::default()).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 }

@@ -16,6 +16,7 @@ mod flow_reads;
 mod flow_row;
 mod flow_statements;
 mod flow_writes;
+mod host_facts;
 mod intern;
 mod migrate;
 mod reader;

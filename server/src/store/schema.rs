@@ -160,4 +160,23 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    host_names (host_id) {
+        host_id -> BigInt,
+        name -> Nullable<Text>,
+        asked_us -> BigInt,
+        due_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    host_whois (host_id) {
+        host_id -> BigInt,
+        answer -> Text,
+        asked_us -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(host_names, remote_hosts);
+diesel::allow_tables_to_appear_in_same_query!(host_whois, remote_hosts);
 diesel::allow_tables_to_appear_in_same_query!(flows, open_flows, devices, remote_hosts, routers, gaps);

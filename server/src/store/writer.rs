@@ -202,7 +202,7 @@ impl Writer {
     }
 
     /// Runs `body`, which may be run twice, on a connection that works.
-    fn with_connection<T>(
+    pub(super) fn with_connection<T>(
         &mut self,
         body: impl Fn(&mut Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

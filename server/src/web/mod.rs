@@ -26,7 +26,7 @@ use axum::{
 pub(crate) use error::WebError;
 pub use live_feed::LiveFeed;
 
-use crate::{auth::Token, clock::Clock, ingest::Ingest, store::Reader};
+use crate::{auth::Token, clock::Clock, enrich::Enrichment, ingest::Ingest, store::Reader};
 
 /// What every handler may use.
 #[derive(Clone)]
@@ -41,14 +41,25 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The live view, shared by all who look at it.
     pub live: Arc<LiveFeed>,
+    /// What is known of hosts and devices from elsewhere.
+    pub enrichment: Arc<Enrichment>,
+    /// Where whois questions go first; `None`: nowhere.
+    pub whois_server: Option<Arc<str>>,
 }
 
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(ingest: Ingest, reader: Reader, token: Token, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        ingest: Ingest,
+        reader: Reader,
+        token: Token,
+        clock: Arc<dyn Clock>,
+        enrichment: Arc<Enrichment>,
+        whois_server: Option<Arc<str>>,
+    ) -> Self {
         let live = Arc::new(LiveFeed::new(ingest.clone()));
-        Self { ingest, reader, token, clock, live }
+        Self { ingest, reader, token, clock, live, enrichment, whois_server }
     }
 }
 

@@ -172,3 +172,21 @@ fn two_servers_do_not_share_a_data_directory() {
     let said = server.second_on_the_same_data();
     assert!(said.contains("another netmon-server uses this data directory"), "{said}");
 }
+
+#[test]
+fn whois_asks_for_public_addresses_alone() {
+    let server = Server::start();
+    let ask = |address: &str| {
+        let url = format!("{}/api/v1/hosts/{address}/whois", server.url);
+        let request =
+            ureq::config::Config::builder().http_status_as_error(false).build().new_agent().post(url);
+        let mut answer = request.header("Authorization", format!("Bearer {TOKEN}")).send_empty().unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    };
+    let (status, body) = ask("192.168.1.1");
+    assert_eq!((status, body.contains("not a public address")), (400, true), "{body}");
+    let (status, body) = ask("example.org");
+    assert_eq!((status, body.contains("expected an IP address")), (400, true), "{body}");
+    assert_eq!(server.read("/api/v1/hosts/8.8.8.8/whois").0, 404, "nobody asked");
+    assert_eq!(server.get("/api/v1/hosts/8.8.8.8/whois", &[]).0, 401);
+}

@@ -6,6 +6,7 @@
 mod commits;
 mod failures;
 mod flows;
+mod hosts;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod proxy;
@@ -54,6 +55,8 @@ const STORIES: &[(&str, Story)] = stories![
     flows::a_restart_finds_the_open_flows,
     flows::a_flow_takes_a_new_id_of_the_agent,
     flows::a_large_commit_is_whole,
+    hosts::names_are_asked_for_in_turn,
+    hosts::whois_is_kept,
     reads::pages_join_without_holes,
     reads::filters_narrow,
     reads::lists_show_gaps_devices_and_losses,

@@ -1,6 +1,7 @@
 //! JSON under `/api/v1`: the same lists that pages show, for scripts.
 
 mod items;
+mod whois;
 
 use std::net::IpAddr;
 
@@ -79,6 +80,7 @@ pub(super) fn router() -> Router<App> {
         .route("/routers", get(routers))
         .route("/devices", get(devices))
         .route("/hosts", get(hosts))
+        .route("/hosts/{address}/whois", get(whois::show).post(whois::ask))
         .route("/flows", get(flows))
         .route("/live", get(live))
         .route("/gaps", get(gaps))

@@ -1,0 +1,2 @@
+DROP TABLE host_whois;
+DROP TABLE host_names;

@@ -1,0 +1,54 @@
+//! `POST /api/v1/hosts/{address}/whois`: asks now, because a person wants to know; `GET` shows what was said.
+
+use std::net::IpAddr;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::Serialize;
+
+use super::{App, WebError, read};
+use crate::{enrich::whois, web::format};
+
+/// What whois said.
+#[derive(Serialize)]
+pub(super) struct WhoisItem {
+    address: String,
+    /// RFC 3339, UTC.
+    asked: String,
+    answer: String,
+}
+
+/// What was said when last asked.
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(address): Path<String>,
+) -> Result<Json<WhoisItem>, WebError> {
+    let address = parse(&address)?;
+    let (answer, asked) = read(&app, move |reader| reader.whois(address)).await?.ok_or(WebError::NotFound)?;
+    Ok(Json(WhoisItem { address: address.to_string(), asked: format::rfc3339(asked), answer }))
+}
+
+/// Asks, and keeps what is said.
+pub(super) async fn ask(
+    State(app): State<App>,
+    Path(address): Path<String>,
+) -> Result<Json<WhoisItem>, WebError> {
+    let address = parse(&address)?;
+    let Some(server) = app.whois_server.clone() else {
+        return Err(WebError::Unavailable("whois is switched off: whois_server is empty".to_owned()));
+    };
+    let answer = whois::ask(&server, address).await.map_err(|error| match error {
+        whois::WhoisError::NotPublic(_) => WebError::BadRequest(error.to_string()),
+        _ => WebError::Unavailable(error.to_string()),
+    })?;
+    let (kept, now) = (answer.clone(), app.clock.now());
+    // Where no flow ever went there is nothing to keep it with.
+    app.ingest.chore(move |writer| writer.put_whois(address, &kept, now)).await?;
+    Ok(Json(WhoisItem { address: address.to_string(), asked: format::rfc3339(now), answer }))
+}
+
+fn parse(address: &str) -> Result<IpAddr, WebError> {
+    address.parse().map_err(|_| WebError::BadRequest(format!("{address:?}: expected an IP address")))
+}
