@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 
 use crate::{
     config::{Config, DnsLogKind, TransportKind},
-    conntrack::Monitor,
+    conntrack::{Monitor, MonitorError, sysctl},
     host, identity, rights,
-    transport::TransportConfig,
+    transport::{TransportConfig, Unanswered},
 };
 
 /// How far the router's clock may be from the server's.
@@ -85,13 +85,39 @@ fn check_rights(findings: &mut Findings) {
         findings
             .wrong("rights", "CAP_NET_ADMIN is missing: run as root, or give the service this capability");
     }
+    if rights::may_read_all() {
+        findings.right("rights", "CAP_DAC_READ_SEARCH");
+    } else {
+        findings.poor(
+            "rights",
+            "CAP_DAC_READ_SEARCH is missing: logs and leases that belong to others may be unreadable; give the service this capability, or the files other permissions",
+        );
+    }
 }
 
 fn check_conntrack(config: &Config, findings: &mut Findings) {
-    match Monitor::open(config.monitor(), rand::random()) {
+    let opened = Monitor::open(config.monitor(), rand::random());
+    match &opened {
+        Err(error @ MonitorError::Module(_)) => findings.wrong("modules", error.to_string()),
+        _ if host::conntrack_fill().is_none() => {
+            let remedy = "load nf_conntrack, or have the firewall track connections";
+            findings.wrong("modules", format!("nf_conntrack is not there: {remedy}"));
+        }
+        Ok(_) => findings.right("modules", "nf_conntrack and nf_conntrack_netlink are there"),
+        Err(_) => findings
+            .poor("modules", "nf_conntrack is there; whether nf_conntrack_netlink is, was not to be learnt"),
+    }
+    let settings = sysctl::apply(Path::new(sysctl::DIRECTORY), false);
+    if settings.is_empty() {
+        findings.right("sysctls", "nf_conntrack_acct, _timestamp and _events are 1");
+    }
+    for warning in settings {
+        findings.poor("sysctls", warning);
+    }
+    match opened {
         Ok(monitor) => {
             findings.right("conntrack", "connections can be watched");
-            for warning in monitor.warnings() {
+            for warning in monitor.own_warnings() {
                 findings.poor("conntrack", warning);
             }
         }
@@ -211,18 +237,23 @@ async fn check_server(config: &Config, findings: &mut Findings) {
     };
     for (url, answer) in transport.probe().await {
         match answer {
-            Err(why) => findings.wrong("server", format!("{url}: {why}")),
+            Err(Unanswered { token_refused: true, why }) => {
+                findings.right("server", format!("{url}: reachable"));
+                findings.wrong("token", why);
+            }
+            Err(Unanswered { why, .. }) => findings.wrong("server", format!("{url}: {why}")),
             Ok(None) => {
-                findings.right("server", format!("{url}: takes the token, has not heard of this router yet"))
+                findings.right("server", format!("{url}: reachable, has not heard of this router yet"));
+                findings.right("token", format!("accepted by {url}"));
             }
             Ok(Some(router)) => {
                 let skew = Duration::from_micros(router.clock_skew_us.unsigned_abs());
-                let text = format!("{url}: takes the token and knows this router");
+                findings.right("server", format!("{url}: reachable, knows this router"));
+                findings.right("token", format!("accepted by {url}"));
                 if skew > SKEW {
                     let which = if router.clock_skew_us > 0 { "ahead of" } else { "behind" };
                     findings.poor("clock", format!("{skew:.0?} {which} the server's: use NTP on both"));
                 }
-                findings.right("server", text);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! The main loop owns the figures; a scrape asks it for a page. So there is nothing shared, nothing atomic
 //! (32-bit MIPS has no 64-bit atomics), and an answer proves that the main loop turns.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, pin::Pin, time::Duration};
 
 use netmon_proto::v1::GapCause;
 use prometheus_client::{
@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{Sleep, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -25,6 +25,9 @@ use crate::{conntrack::MonitorStats, host, spool::SpoolStats, transport::Transpo
 
 const REQUEST_BYTES: usize = 4096;
 const REQUEST_TIME: Duration = Duration::from_secs(2);
+/// Between two tries to listen.
+const LEAST_DELAY: Duration = Duration::from_secs(1);
+const MOST_DELAY: Duration = Duration::from_secs(60);
 
 /// Everything a page shows.
 #[derive(Debug, Default)]
@@ -57,43 +60,95 @@ impl Scrape {
     }
 }
 
-/// The requests for the page, as they come. Dropping it ends the responder.
+/// The requests for the page, as they come. Where listening fails, or the responder ends, it is begun again
+/// after a growing pause. Dropping it ends the responder.
 #[derive(Debug)]
 pub(crate) struct Scrapes {
-    requests: mpsc::Receiver<Scrape>,
-    responder: Option<JoinHandle<()>>,
+    bind: Option<SocketAddr>,
+    responder: Option<Responder>,
+    /// Why there is none, and when it is tried again.
+    failed: Option<(String, Pin<Box<Sleep>>)>,
+    delay: Duration,
+    restarts: u64,
     /// What was got for port 0.
     pub(crate) local_addr: Option<SocketAddr>,
 }
 
-impl Scrapes {
-    /// The next one. `None`: there is no responder. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Scrape> {
-        self.requests.recv().await
-    }
+#[derive(Debug)]
+struct Responder {
+    requests: mpsc::Receiver<Scrape>,
+    task: JoinHandle<()>,
 }
 
-impl Drop for Scrapes {
+impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(responder) = &self.responder {
-            responder.abort();
-        }
+        self.task.abort();
     }
 }
 
-/// Begins to listen. Where that is not possible the agent goes on without.
-pub(crate) async fn serve(bind: Option<SocketAddr>) -> Scrapes {
-    let (sender, requests) = mpsc::channel(1);
-    let mut scrapes = Scrapes { requests, responder: None, local_addr: None };
-    let Some(bind) = bind else { return scrapes };
-    match TcpListener::bind(bind).await {
-        Ok(listener) => {
-            scrapes.local_addr = listener.local_addr().ok();
-            info!(address = %scrapes.local_addr.unwrap_or(bind), "serving metrics");
-            scrapes.responder = Some(tokio::spawn(respond(listener, sender)));
+impl Scrapes {
+    /// The next one. Waits for ever where there is nothing to serve. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Scrape {
+        loop {
+            if let Some(responder) = &mut self.responder {
+                match responder.requests.recv().await {
+                    Some(scrape) => {
+                        self.delay = LEAST_DELAY;
+                        return scrape;
+                    }
+                    // A defect: it never ends by itself.
+                    None => self.fail("the responder ended".to_owned()),
+                }
+            }
+            match &mut self.failed {
+                None => std::future::pending().await,
+                Some((_, retry)) => retry.as_mut().await,
+            }
+            self.restarts += 1;
+            self.listen().await;
         }
-        Err(error) => warn!(%bind, %error, "cannot serve metrics; is metrics_bind right, and free?"),
     }
+
+    /// Times it was begun again.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// What stands in its way now.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let (why, bind) = (&self.failed.as_ref()?.0, self.bind?);
+        Some(format!("metrics are not served at {bind}: {why}; is metrics_bind right, and free?"))
+    }
+
+    async fn listen(&mut self) {
+        let Some(bind) = self.bind else { return };
+        match TcpListener::bind(bind).await {
+            Ok(listener) => {
+                self.local_addr = listener.local_addr().ok();
+                info!(address = %self.local_addr.unwrap_or(bind), "serving metrics");
+                let (sender, requests) = mpsc::channel(1);
+                self.responder = Some(Responder { requests, task: tokio::spawn(respond(listener, sender)) });
+                self.failed = None;
+            }
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.responder = None;
+        if self.failed.as_ref().is_none_or(|(before, _)| *before != why) {
+            warn!(bind = ?self.bind, "cannot serve metrics: {why}; is metrics_bind right, and free?");
+        }
+        self.failed = Some((why, Box::pin(sleep(self.delay))));
+        self.delay = (self.delay * 2).min(MOST_DELAY);
+    }
+}
+
+/// Begins to listen. Where that is not possible the agent goes on without, and tries again.
+pub(crate) async fn serve(bind: Option<SocketAddr>) -> Scrapes {
+    let mut scrapes =
+        Scrapes { bind, responder: None, failed: None, delay: LEAST_DELAY, restarts: 0, local_addr: None };
+    scrapes.listen().await;
     scrapes
 }
 
@@ -105,7 +160,7 @@ async fn respond(listener: TcpListener, page: mpsc::Sender<Scrape>) {
                 let _ = timeout(REQUEST_TIME, answer(stream, &page)).await;
             }
             // Out of file descriptors, say; without a pause this would spin.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
 }
@@ -171,6 +226,11 @@ impl Page {
         let mut figures = vec![
             Figure::counter("conntrack_new", "NEW messages of the kernel", monitor.new),
             Figure::counter("conntrack_destroy", "DESTROY messages of the kernel", monitor.destroy),
+            Figure::counter(
+                "conntrack_zeroed",
+                "Flows whose counters another program set to zero, each time",
+                monitor.flows.zeroed,
+            ),
             Figure::counter(
                 "conntrack_parse_errors",
                 "Messages of the kernel that were not understood",
@@ -343,7 +403,7 @@ mod tests {
         let mut read = std::pin::pin!(stream.read_to_string(&mut text));
         loop {
             tokio::select! {
-                Some(scrape) = scrapes.next() => scrape.answer(page()),
+                scrape = scrapes.next() => scrape.answer(page()),
                 result = &mut read => {
                     result.expect("an answer");
                     break;
@@ -381,10 +441,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_in_use_is_no_reason_to_stop() {
+    async fn an_address_in_use_is_told_of_and_tried_again() {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let mut scrapes = serve(taken.local_addr().ok()).await;
-        assert!(scrapes.next().await.is_none());
-        assert!(serve(None).await.next().await.is_none());
+        let bind = taken.local_addr().expect("bound");
+        let mut scrapes = serve(Some(bind)).await;
+        assert!(scrapes.warning().expect("a warning").contains("is metrics_bind right, and free?"));
+        drop(taken);
+        let ask = async {
+            let mut stream = loop {
+                match TcpStream::connect(bind).await {
+                    Ok(stream) => break stream,
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                }
+            };
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.expect("sent");
+            stream.read_to_string(&mut String::new()).await.expect("an answer")
+        };
+        let answer = async { scrapes.next().await.answer(Page::default()) };
+        let ((), length) =
+            timeout(Duration::from_secs(20), async { tokio::join!(answer, ask) }).await.expect("soon");
+        assert!(length > 0);
+        assert_eq!((scrapes.warning(), scrapes.restarts()), (None, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_responder_that_ends_is_begun_again() {
+        let mut scrapes = serve(Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await;
+        scrapes.responder.as_ref().expect("serving").task.abort();
+        let waited = timeout(LEAST_DELAY * 2, scrapes.next()).await;
+        assert!(waited.is_err(), "nobody asks");
+        assert_eq!((scrapes.restarts(), scrapes.warning(), scrapes.responder.is_some()), (1, None, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_is_to_be_served_nothing_is_waited_for() {
+        let mut scrapes = serve(None).await;
+        assert!(timeout(MOST_DELAY * 2, scrapes.next()).await.is_err());
+        assert_eq!((scrapes.restarts(), scrapes.warning()), (0, None));
     }
 }

@@ -26,6 +26,13 @@ pub fn may_watch() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
+/// Whether it may read every file, as far as its capabilities tell.
+pub fn may_read_all() -> bool {
+    capabilities(None).is_ok_and(|sets| {
+        sets.effective.intersects(CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

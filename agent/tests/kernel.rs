@@ -10,6 +10,8 @@ mod support;
 
 mod kernel {
     pub(crate) mod cases;
+    pub(crate) mod doctor;
+    pub(crate) mod faults;
     pub(crate) mod health;
     pub(crate) mod identity;
     pub(crate) mod nflog;
@@ -21,13 +23,22 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, health, identity, nflog, stops};
+use kernel::{cases, doctor, faults, health, identity, nflog, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
 
 fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::CASES, health::CASES, identity::CASES, nflog::CASES, stops::CASES].into_iter().flatten()
+    let all = [
+        cases::CASES,
+        doctor::CASES,
+        faults::CASES,
+        health::CASES,
+        identity::CASES,
+        nflog::CASES,
+        stops::CASES,
+    ];
+    all.into_iter().flatten()
 }
 
 fn main() -> ExitCode {

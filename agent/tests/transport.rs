@@ -224,6 +224,28 @@ async fn something_else_on_the_port_is_a_failure() {
 }
 
 #[tokio::test]
+async fn rubbish_is_a_failure() {
+    let (dir, server, running) = start().await;
+    let rubbish = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let url = format!("http://{}", rubbish.local_addr().expect("bound"));
+    let babble = tokio::spawn(async move {
+        let (mut stream, _) = rubbish.accept().await.expect("accepted");
+        // Every byte there is, again and again, frames of HTTP/2 that claim 16 MB among them.
+        let bytes: Vec<u8> = (0..64 * 1024_u32).map(|number| (number.wrapping_mul(167) >> 3) as u8).collect();
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let mut config = config(vec![url, running.url()]);
+    config.hello_timeout = Duration::from_secs(2);
+    let mut agent = Agent::new(dir.path(), 7, config);
+    agent.append(1..=2);
+    agent.until_drained().await;
+    babble.await.expect("asked");
+    assert_eq!(server.ids(), [1, 2]);
+    assert_eq!(agent.failures().values().sum::<u64>(), 1);
+}
+
+#[tokio::test]
 async fn the_next_server_is_tried_when_one_is_gone() {
     let (dir, server, running) = start().await;
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("bound").local_addr().expect("bound");

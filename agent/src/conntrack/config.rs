@@ -43,7 +43,7 @@ pub enum MonitorError {
     Permission,
     /// The protocol or the subsystem is missing.
     #[error(
-        "this kernel has no conntrack over netlink: load the modules nf_conntrack and nf_conntrack_netlink ({0})"
+        "this kernel has no conntrack over netlink: load the modules nf_conntrack and nf_conntrack_netlink (OpenWrt: install kmod-nf-conntrack-netlink) ({0})"
     )]
     Module(io::Error),
     /// Anything else.

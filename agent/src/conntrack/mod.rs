@@ -26,10 +26,11 @@ mod schedule;
 #[expect(unsafe_code, reason = "recvmmsg, SO_RCVBUFFORCE and the thread's CPU clock have no safe wrapper")]
 pub mod socket;
 mod stats;
-mod sysctl;
+pub(crate) mod sysctl;
 mod watchdog;
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -164,6 +165,13 @@ impl Monitor {
 
     /// What keeps this host from being watched well, one sentence each with the remedy.
     pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = sysctl::apply(Path::new(sysctl::DIRECTORY), false);
+        warnings.extend(self.own_warnings());
+        warnings
+    }
+
+    /// Those that are not about the kernel's settings.
+    pub(crate) fn own_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if self.watchdog.as_ref().is_some_and(|watchdog| !watchdog.is_reliable()) {
             warnings.push("reliable delivery is off until the agent has caught up".into());

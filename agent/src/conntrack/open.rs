@@ -34,7 +34,9 @@ impl Monitor {
     /// Says what is missing.
     pub fn open(config: MonitorConfig, run_tag: u32) -> Result<Monitor, MonitorError> {
         probe()?;
-        let mut warnings = sysctl::apply(Path::new(sysctl::DIRECTORY), config.set_sysctls);
+        // What is not as it should be then is told by `Monitor::warnings`, as long as it lasts.
+        sysctl::apply(Path::new(sysctl::DIRECTORY), config.set_sysctls);
+        let mut warnings = Vec::new();
 
         let events =
             NetlinkSocket::open(NETLINK_NETFILTER).map_err(failed("cannot open a netlink socket"))?;
@@ -95,18 +97,24 @@ impl Monitor {
     }
 }
 
+const PROBE: &str = "cannot ask for the size of the conntrack table";
+
 /// Asks for the table's size, which makes the kernel load its module and shows whether we may.
 fn probe() -> Result<(), MonitorError> {
-    let what = "cannot ask for the size of the conntrack table";
     let socket = NetlinkSocket::open(NETLINK_NETFILTER).map_err(failed("cannot open a netlink socket"))?;
-    socket.request(&request::conntrack_size()).map_err(failed(what))?;
+    socket.request(&request::conntrack_size()).map_err(failed(PROBE))?;
     let mut buffer = [0; 1024];
-    let answer = socket.receive(&mut buffer).map_err(failed(what))?.unwrap_or_default();
-    match Envelopes::new(answer).next() {
-        Some(Ok(Frame::Error(errno @ libc::EINVAL))) => {
+    let answer = socket.receive(&mut buffer).map_err(failed(PROBE))?.unwrap_or_default();
+    verdict(Envelopes::new(answer).next().and_then(Result::ok))
+}
+
+/// What the first answer says. EINVAL is nfnetlink's word for a subsystem that no module offers.
+fn verdict(answer: Option<Frame<'_>>) -> Result<(), MonitorError> {
+    match answer {
+        Some(Frame::Error(errno @ libc::EINVAL)) => {
             Err(MonitorError::Module(io::Error::from_raw_os_error(errno)))
         }
-        Some(Ok(Frame::Error(errno))) if errno != 0 => Err(failed(what)(io::Error::from_raw_os_error(errno))),
+        Some(Frame::Error(errno)) if errno != 0 => Err(failed(PROBE)(io::Error::from_raw_os_error(errno))),
         _ => Ok(()),
     }
 }
@@ -120,4 +128,22 @@ fn small_buffer(room: ReceiveBuffer, asked: usize) -> Option<String> {
             asked
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_the_module_is_told_of_by_its_names() {
+        let said = |errno| verdict(Some(Frame::Error(errno))).map_err(|error| error.to_string());
+        let missing = said(libc::EINVAL).expect_err("to be refused");
+        for name in ["nf_conntrack_netlink", "kmod-nf-conntrack-netlink"] {
+            assert!(missing.contains(name), "{missing}");
+        }
+        assert!(said(libc::EPERM).expect_err("to be refused").contains("CAP_NET_ADMIN"));
+        assert!(said(libc::ENOMEM).expect_err("to be refused").starts_with(PROBE));
+        assert_eq!(said(0), Ok(()));
+        assert!(verdict(None).is_ok());
+    }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// Where they are, for this network namespace.
-pub(super) const DIRECTORY: &str = "/proc/sys/net/netfilter";
+pub(crate) const DIRECTORY: &str = "/proc/sys/net/netfilter";
 
 struct Setting {
     file: &'static str,
@@ -20,11 +20,12 @@ const SETTINGS: [Setting; 3] = [
     Setting { file: "nf_conntrack_events", without: "connections that begin while no agent runs end unseen" },
 ];
 
-/// Sets them to 1 if `set`, and says what is not as it should be, one sentence each with the remedy.
+/// Sets them to 1 if `set`, and says what is not as it should be, one sentence each with the remedy. Whoever
+/// asks again later without `set` learns what another program made of them.
 ///
 /// nf_conntrack_events=2, the default of newer kernels, means "only for connections that begin while
 /// somebody listens", which is why it is not good enough.
-pub(super) fn apply(directory: &Path, set: bool) -> Vec<String> {
+pub(crate) fn apply(directory: &Path, set: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     for Setting { file, without } in SETTINGS {
         let path = directory.join(file);

@@ -152,10 +152,19 @@ impl LeaseFiles {
                     reading.names_refused += found.names_refused;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.chosen => {}
-                Err(error) => reading.warnings.push(format!(
-                    "{} cannot be read ({error}): devices lack the names of their leases; set lease_files, or its permissions",
-                    path.display()
-                )),
+                Err(error) => {
+                    // Which right is missing is worth a word; a missing file has none.
+                    let remedy = match error.kind() {
+                        io::ErrorKind::PermissionDenied => {
+                            "give the agent CAP_DAC_READ_SEARCH, or the file other permissions"
+                        }
+                        _ => "set lease_files",
+                    };
+                    reading.warnings.push(format!(
+                        "{} cannot be read ({error}): devices lack the names of their leases; {remedy}",
+                        path.display()
+                    ));
+                }
             }
         }
         reading
@@ -188,6 +197,7 @@ fn watch_path(
         | WatchFlags::DELETE
         | WatchFlags::MOVED_FROM
         | WatchFlags::MOVED_TO
+        | WatchFlags::ATTRIB
         | WatchFlags::DELETE_SELF
         | WatchFlags::MOVE_SELF
         | WatchFlags::ONLYDIR;

@@ -116,12 +116,14 @@ impl Parts {
         }
     }
 
-    /// Appends the metrics of all parts.
-    pub(crate) fn figures(&self, out: &mut Vec<Figure>) {
+    /// Appends the metrics of all parts. `others` are restarts of what has a supervisor of its own.
+    pub(crate) fn figures(&self, others: &[(&'static str, u64)], out: &mut Vec<Figure>) {
         let restarts = self.list.iter().map(|part| {
             let health = part.health.borrow();
-            ([("part", health.name().to_owned())], health.restarts())
+            (health.name(), health.restarts())
         });
+        let restarts = restarts.chain(others.iter().copied());
+        let restarts = restarts.map(|(name, count)| ([("part", name.to_owned())], count));
         out.push(Figure::counters("part_restarts", "Times a part failed and was started again", restarts));
         for part in &self.list {
             part.state.borrow().figures(out);
@@ -190,9 +192,10 @@ mod tests {
             parts.warnings(&mut warnings);
             assert_eq!(warnings, ["run 3"], "what works is not complained about");
             let mut figures = Vec::new();
-            parts.figures(&mut figures);
+            parts.figures(&[("metrics", 3)], &mut figures);
             let page = crate::metrics::render(figures);
             assert!(page.contains("part_restarts_total{part=\"test\"} 2\n"), "{page}");
+            assert!(page.contains("part_restarts_total{part=\"metrics\"} 3\n"), "{page}");
             let limit = Instant::now() + FINISH;
             parts.finish(limit, |events| times.extend(events.iter().map(|event| event.time_us))).await;
             assert_eq!(times, [1, 2, 3, 9]);

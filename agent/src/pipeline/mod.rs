@@ -19,7 +19,8 @@ use tracing::{info, warn};
 use crate::{
     config::Config,
     conntrack::{Monitor, MonitorConfig},
-    host, metrics,
+    host,
+    metrics::{self, Scrapes},
     parts::{self, Parts},
     service::Service,
     spool::{Spool, SpoolConfig},
@@ -91,15 +92,20 @@ async fn run_with<S: Source>(
             wake = transport.wait() => transport.advance(wake, &mut store.spool),
             _ = heartbeat.tick() => {
                 let now_us = host::now_us();
-                events.push(beat(&mut feed, &parts, &store, started.elapsed(), now_us));
+                events.push(beat(&mut feed, &parts, &store, &scrapes, started.elapsed(), now_us));
                 store.spool.stamp(now_us);
             }
-            Some(scrape) = scrapes.next() => {
+            scrape = scrapes.next() => {
                 let mut figures = Vec::new();
-                parts.figures(&mut figures);
+                let restarts = [("conntrack", feed.restarts()), ("metrics", scrapes.restarts())];
+                parts.figures(&restarts, &mut figures);
+                let mut warnings = warnings(&feed, &parts, &store, &scrapes);
+                // In a heartbeat it would reach the server when it is not true any more.
+                let failing = transport.stats().failing.as_ref();
+                warnings.extend(failing.map(|why| format!("nothing reaches the server: {why}")));
                 scrape.answer(metrics::Page {
                     works: feed.works() && !store.spool.failing(),
-                    warnings: warnings(&feed, &parts, &store),
+                    warnings,
                     parts: figures,
                     monitor: feed.stats(),
                     open_flows: feed.open_flows(),
@@ -192,6 +198,7 @@ fn warnings<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>>(
     feed: &Feed<S, O>,
     parts: &Parts,
     store: &Store,
+    scrapes: &Scrapes,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     if store.spool.failing() {
@@ -200,6 +207,7 @@ fn warnings<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>>(
     }
     warnings.extend(feed.warnings());
     parts.warnings(&mut warnings);
+    warnings.extend(scrapes.warning());
     warnings.truncate(MOST_WARNINGS);
     warnings
 }
@@ -208,6 +216,7 @@ fn beat<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>>(
     feed: &mut Feed<S, O>,
     parts: &Parts,
     store: &Store,
+    scrapes: &Scrapes,
     uptime: Duration,
     now_us: i64,
 ) -> Event {
@@ -218,7 +227,7 @@ fn beat<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>>(
         spool_batches: store.spool.waiting_batches(),
         memory_bytes: host::memory_bytes(),
         cpu_ms: host::cpu_ms(),
-        warnings: warnings(feed, parts, store),
+        warnings: warnings(feed, parts, store, scrapes),
     };
     Event { time_us: now_us, kind: Some(Kind::Heartbeat(heartbeat)) }
 }

@@ -66,6 +66,7 @@ pub(super) struct Feed<S, O> {
     stats: MonitorStats,
     delay: Duration,
     progress: bool,
+    restarts: u64,
 }
 
 enum State<S> {
@@ -84,6 +85,7 @@ impl<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>> Feed<S, O> {
             stats: MonitorStats::default(),
             delay: REOPEN_LEAST,
             progress: true,
+            restarts: 0,
         };
         match opened {
             Ok(source) => feed.state = State::Running(source),
@@ -110,8 +112,10 @@ impl<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>> Feed<S, O> {
                     self.break_down(why);
                 }
             },
-            State::Broken { retry, .. } => {
+            State::Broken { retry, why } => {
                 retry.as_mut().await;
+                // A new configuration is no failure.
+                self.restarts += u64::from(!why.is_empty());
                 match (self.open)(&self.config) {
                     Ok(mut source) => {
                         info!("the connection source works again");
@@ -173,6 +177,11 @@ impl<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>> Feed<S, O> {
 
     pub(super) fn stats(&self) -> MonitorStats {
         self.stats
+    }
+
+    /// Times it was opened again, or that was tried.
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// Whether connections are watched.

@@ -326,6 +326,7 @@ async fn a_source_that_cannot_be_opened_is_told_of_and_tried_again() {
     assert!(!feed.works());
     feed.step(&mut events).await;
     assert!(feed.works());
+    assert_eq!(feed.restarts(), 2);
     drop(feed);
     assert_eq!(tries, 3);
 }

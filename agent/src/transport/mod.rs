@@ -26,6 +26,7 @@ use backoff::Backoff;
 use codec::Outgoing;
 use connect::{Attempt, Opened};
 use failure::Failure;
+pub use probe::Unanswered;
 
 /// The window when the server names none, and the most that is believed of one that does.
 const WINDOW_EVENTS: usize = 10_000;
@@ -97,6 +98,8 @@ pub struct TransportStats {
     pub last_success_us: i64,
     /// Time of the last failure; zero: none yet.
     pub last_failure_us: i64,
+    /// What it was, while no stream is open.
+    pub failing: Option<String>,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send>>;
@@ -269,6 +272,7 @@ impl Transport {
         self.channel = Some(channel);
         self.state = State::Open(Box::new(Session { epoch, sender, frames, window_events, ack_due: None }));
         self.stats.connected = true;
+        self.stats.failing = None;
         self.stats.streams += 1;
         Ok(())
     }
@@ -304,6 +308,7 @@ impl Transport {
         self.stats.last_failure_us = host::now_us();
 
         let message = failure.to_string();
+        self.stats.failing = Some(message.clone());
         if let Some(logged) = self.logged.get_mut(self.url)
             && logged.as_ref() != Some(&message)
         {

@@ -6,13 +6,25 @@ use tonic::Request;
 
 use super::{TransportConfig, connect::connect, failure::Failure};
 
+/// Why a server did not say what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// It is a netmon-server and answers, but not to this token.
+    pub token_refused: bool,
+    /// For a person, with the remedy.
+    pub why: String,
+}
+
 impl TransportConfig {
     /// What each server says: the router as it knows it (none: it has not heard of it yet), or why it does
     /// not answer.
-    pub async fn probe(&self) -> Vec<(String, Result<Option<Router>, String>)> {
+    pub async fn probe(&self) -> Vec<(String, Result<Option<Router>, Unanswered>)> {
         let mut answers = Vec::new();
         for url in &self.urls {
-            let answer = self.ask(url).await.map_err(|failure| failure.to_string());
+            let answer = self.ask(url).await.map_err(|failure| Unanswered {
+                token_refused: matches!(failure, Failure::Token),
+                why: failure.to_string(),
+            });
             answers.push((url.clone(), answer));
         }
         answers

@@ -29,6 +29,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("the_table_is_reported_again_on_request", synced_again),
     ("who_may_not_watch_is_told_so", not_allowed),
     ("counters_zeroed_by_another_program_go_on", zeroed),
+    ("settings_that_another_program_changes_are_told_of", settings_changed),
 ];
 
 fn config() -> MonitorConfig {
@@ -334,6 +335,7 @@ fn zeroed() {
     watcher.until("progress", |watcher| reported(watcher, 128 + 78));
     let warnings = watcher.monitor.warnings().join(" ");
     assert!(warnings.contains("sets conntrack counters to zero"), "{warnings}");
+    assert_eq!(watcher.monitor.stats().flows.zeroed, 1);
     flush();
     watcher.until("the end", |watcher| watcher.ends() == 1);
     let end = watcher.flows(FlowPhase::End).next().expect("an end");
@@ -350,4 +352,25 @@ fn zero_counters() {
     socket.request(&request).expect("a request");
     let mut buffer = vec![0; 32 * 1024];
     while socket.receive(&mut buffer).is_ok() {}
+}
+
+fn settings_changed() {
+    let set = |setting: &str, value: &str| {
+        fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_{setting}"), value).expect("a setting");
+    };
+    let mut watcher = Watcher::open(config());
+    watcher.until_synced();
+    let told = |watcher: &Watcher, name: &str| {
+        watcher
+            .monitor
+            .warnings()
+            .iter()
+            .any(|warning| warning.starts_with(&format!("net.netfilter.nf_conntrack_{name} is 0")))
+    };
+    assert!(!told(&watcher, "acct") && !told(&watcher, "events"));
+    set("acct", "0");
+    set("events", "0");
+    assert!(told(&watcher, "acct") && told(&watcher, "events"));
+    set("acct", "1");
+    assert!(!told(&watcher, "acct") && told(&watcher, "events"), "as long as it lasts");
 }
