@@ -112,12 +112,13 @@ fn bare(open: bool) -> Cost {
         connection
             .immediate_transaction(|c| {
                 for flow in &changes[usize::try_from(number).unwrap()].finished {
-                    let (device, host) = (Some(7), Some(flow.id.0 % 2_000));
+                    let ids =
+                        flow_row::FlowIds { device: Some(7), host: Some(flow.id.0 % 2_000), domain: None };
                     if open {
-                        let row = flow_row::OpenRow::new(flow, device, host);
+                        let row = flow_row::OpenRow::new(flow, ids);
                         flow_statements::UpsertOpen(&row).execute(c)?;
                     } else {
-                        let row = flow_row::EndedRow::new(flow, device, host);
+                        let row = flow_row::EndedRow::new(flow, ids);
                         flow_statements::InsertEnded(&row).execute(c)?;
                     }
                 }
@@ -213,6 +214,7 @@ fn flow(router: RouterId, number: u64, place: usize) -> FlowRecord {
         mark: 0,
         no_counters: false,
         end: Some(End::Seen),
+        name: None,
     }
 }
 

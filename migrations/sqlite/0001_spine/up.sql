@@ -33,13 +33,25 @@ CREATE TABLE routers (
     warnings TEXT
 ) STRICT;
 
+-- A device is a MAC behind a router where it is known, else an address. What was stored under a device stays there:
+-- a device that turns out to be another one is shown as part of it (merged_into), which can be taken back.
 CREATE TABLE devices (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     router_id INTEGER NOT NULL REFERENCES routers (id),
+    -- Its MAC, 6 bytes, or where that is not known its address, 4 or 16.
+    identity BLOB NOT NULL,
+    -- The address to show it by. Which addresses are its own stands in device_addresses.
     address BLOB NOT NULL,
     first_seen_us INTEGER NOT NULL,
     last_seen_us INTEGER NOT NULL,
-    UNIQUE (router_id, address)
+    vendor_class TEXT,
+    interface TEXT,
+    lease_until_us INTEGER,
+    -- The device that it was found to be.
+    merged_into INTEGER REFERENCES devices (id),
+    -- The end of the chain of merged_into; null: the device itself.
+    root_id INTEGER REFERENCES devices (id),
+    UNIQUE (router_id, identity)
 ) STRICT;
 
 CREATE TABLE remote_hosts (
@@ -95,7 +107,12 @@ CREATE TABLE flows (
     status INTEGER NOT NULL,
     mark INTEGER NOT NULL,
     no_counters INTEGER NOT NULL,
-    end_kind INTEGER NOT NULL
+    end_kind INTEGER NOT NULL,
+    -- Which end is the device, plus four times which end is remote: netmon.v1.End.
+    ends INTEGER NOT NULL,
+    domain_id INTEGER,
+    domain_confidence INTEGER,
+    domain_reason INTEGER
 ) STRICT;
 -- An index of SQLite ends in the row id, so these are (device_id, id) and (host_id, id).
 CREATE INDEX flows_by_device ON flows (device_id);
@@ -140,7 +157,12 @@ CREATE TABLE open_flows (
     status INTEGER NOT NULL,
     mark INTEGER NOT NULL,
     no_counters INTEGER NOT NULL,
-    end_kind INTEGER
+    end_kind INTEGER,
+    -- Which end is the device, plus four times which end is remote: netmon.v1.End.
+    ends INTEGER NOT NULL,
+    domain_id INTEGER,
+    domain_confidence INTEGER,
+    domain_reason INTEGER
 ) STRICT;
 
 -- What moved in each minute, by device. device_id 0: no LAN device took part.

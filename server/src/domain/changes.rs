@@ -5,7 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::{Counters, FlowRecord, Micros, RouterId};
+use super::{
+    Counters, DnsBucket, DnsResponse, FirewallDrop, FlowId, FlowName, FlowRecord, HealthMinute, Identity,
+    Micros, Observed, RouterId,
+};
 
 /// One transaction's worth of changes.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +31,48 @@ pub struct Changes {
     pub minutes: Vec<MinuteDelta>,
     /// What is missing, and why.
     pub gaps: Vec<GapRow>,
-    /// Events whose own tables come later, kept whole.
+    /// Events that no table of their own can take, kept whole.
     pub raw: Vec<RawEvent>,
+    /// Packets that firewalls dropped.
+    pub drops: Vec<Observed<FirewallDrop>>,
+    /// Answers to questions for names.
+    pub dns: Vec<Observed<DnsResponse>>,
+    /// Counts of questions.
+    pub dns_buckets: Vec<Observed<DnsBucket>>,
+    /// What routers know about their devices, in the order in which they told it.
+    pub identities: Vec<Observed<Identity>>,
+    /// What routers told about themselves, a minute each.
+    pub health: Vec<HealthMinute>,
+    /// Names of flows that had ended before this commit.
+    pub named: Vec<NamedFlow>,
+    /// Batches that came over HTTP. The commit fails as a whole if one of them is stored already.
+    pub http_batches: Vec<HttpBatch>,
+}
+
+/// An ended flow whose name became known later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFlow {
+    /// Which.
+    pub id: FlowId,
+    /// When it moved something last.
+    pub last_seen: Micros,
+    /// Its name.
+    pub name: FlowName,
+}
+
+/// A batch that came over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpBatch {
+    /// From which router.
+    pub router: RouterId,
+    /// SHA-256 of the router's name and the bytes of its events.
+    pub digest: [u8; 32],
+    /// When it was received.
+    pub time: Micros,
+    /// How many events of it were taken.
+    pub accepted: u64,
+    /// How many were refused.
+    pub rejected: u64,
 }
 
 /// New facts about a router. `None` leaves what is stored.
@@ -142,11 +185,11 @@ pub struct GapRow {
 pub struct RawEvent {
     /// From which router.
     pub router: RouterId,
-    /// The number of its field in `netmon.v1.Event.kind`.
+    /// The number of its field in `netmon.v1.Event.kind`; zero: JSON, as it came over HTTP.
     pub kind: i16,
     /// When it was observed.
     pub time: Micros,
-    /// The encoded `netmon.v1.Event`.
+    /// The encoded `netmon.v1.Event`, or the JSON.
     pub payload: Vec<u8>,
 }
 
@@ -179,6 +222,13 @@ impl Changes {
             && self.minutes.is_empty()
             && self.gaps.is_empty()
             && self.raw.is_empty()
+            && self.drops.is_empty()
+            && self.dns.is_empty()
+            && self.dns_buckets.is_empty()
+            && self.identities.is_empty()
+            && self.health.is_empty()
+            && self.named.is_empty()
+            && self.http_batches.is_empty()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A flow as the server keeps it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{Micros, RouterId};
 
@@ -125,6 +125,35 @@ pub struct FlowRecord {
     pub no_counters: bool,
     /// None while it is open.
     pub end: Option<End>,
+    /// The name that its responder was called by; `None`: nothing is known about it.
+    pub name: Option<FlowName>,
+}
+
+/// The name that the device had for a flow's responder, and how sure that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowName {
+    /// Lower case, without the final dot. `None`: there is none, for the reason given.
+    pub domain: Option<Arc<str>>,
+    /// Percent.
+    pub confidence: u8,
+    /// Why so much.
+    pub reason: NameReason,
+}
+
+/// Why a name is as sure as it is. The numbers are those of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub enum NameReason {
+    /// Of all that the device had asked for, only this name led to the address, and its answer was still valid.
+    OnlyCandidate = 1,
+    /// Several names with valid answers led to the address; this one was asked for last.
+    SeveralCandidates = 2,
+    /// The answer was no longer valid when the flow began.
+    OlderThanTtl = 3,
+    /// The device asked after the flow had begun.
+    AnswerAfterFlow = 4,
+    /// Only another device had asked for a name of this address: no name.
+    OtherDeviceOnly = 5,
 }
 
 impl Counters {
@@ -176,10 +205,45 @@ impl FlowRecord {
         self.counters.minus(self.before)
     }
 
+    /// Who answers: the far end after destination NAT.
+    #[must_use]
+    pub fn responder(&self) -> IpAddr {
+        self.reply.map_or(self.key.tuple.dst, |reply| reply.src)
+    }
+
     /// The port that names the service: the responder's, after destination NAT. Zero where there are no ports.
     #[must_use]
     pub fn service_port(&self) -> u16 {
         self.reply.map_or(self.key.tuple.dst_port, |reply| reply.src_port)
+    }
+}
+
+impl NameReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::OnlyCandidate,
+        Self::SeveralCandidates,
+        Self::OlderThanTtl,
+        Self::AnswerAfterFlow,
+        Self::OtherDeviceOnly,
+    ];
+
+    /// As the API writes it.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::OnlyCandidate => "only_candidate",
+            Self::SeveralCandidates => "several_candidates",
+            Self::OlderThanTtl => "older_than_ttl",
+            Self::AnswerAfterFlow => "answer_after_flow",
+            Self::OtherDeviceOnly => "other_device_only",
+        }
+    }
+
+    /// The one of this number in the database.
+    #[must_use]
+    pub fn numbered(number: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as i16 == number)
     }
 }
 

@@ -1,12 +1,18 @@
 //! What the server knows about a network, free of any database, wire format or clock.
 
 mod changes;
+mod events;
 mod flow;
 
 pub use changes::{
-    Changes, CursorMove, DeviceTouch, GapRow, HostName, HostTouch, MinuteDelta, RawEvent, RouterUpdate,
+    Changes, CursorMove, DeviceTouch, GapRow, HostName, HostTouch, HttpBatch, MinuteDelta, NamedFlow,
+    RawEvent, RouterUpdate,
 };
-pub use flow::{Counters, Direction, End, FlowId, FlowKey, FlowRecord, Icmp, Tuple};
+pub use events::{
+    DnsAnswer, DnsBucket, DnsData, DnsResponse, FirewallDrop, Health, HealthMinute, Hook, Identity,
+    InterfaceHealth, Mac, Observed,
+};
+pub use flow::{Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, Tuple};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub type Micros = i64;

@@ -5,6 +5,7 @@
 //! clock. What it holds in memory is what the database holds plus the changes not yet taken; after a
 //! transaction is lost for good, [`Engine::forget_all`] drops it and routers are attached anew.
 
+mod events;
 mod live;
 mod pending;
 mod router;
@@ -18,7 +19,9 @@ use pending::Pending;
 use router::RouterState;
 
 use crate::{
-    domain::{Changes, CursorMove, FlowId, FlowRecord, GapRow, Micros, RawEvent, RouterId, RouterUpdate},
+    domain::{
+        Changes, CursorMove, FlowId, FlowRecord, GapRow, Micros, Observed, RawEvent, RouterId, RouterUpdate,
+    },
     ingest::{Checked, FlowReport, Observation},
 };
 use netmon_proto::v1::GapCause;
@@ -202,7 +205,7 @@ impl Engine {
                     update.open_flows = Some(i64::try_from(beat.open_flows).unwrap_or(i64::MAX));
                     update.spool_bytes = Some(i64::try_from(beat.spool_bytes).unwrap_or(i64::MAX));
                     update.memory_bytes = Some(i64::try_from(beat.memory_bytes).unwrap_or(i64::MAX));
-                    update.warnings = Some(beat.warnings.join("\n"));
+                    update.warnings = Some(state.warnings.of_heartbeat(&beat.warnings));
                 }
                 Observation::Gap(gap) => self.pending.gap(GapRow {
                     router: batch.router,
@@ -212,9 +215,28 @@ impl Engine {
                     to: gap.to,
                     detail: gap.detail,
                 }),
-                Observation::Raw { kind, payload } => {
-                    self.pending.raw.push(RawEvent { router: batch.router, kind, time: event.time, payload });
+                Observation::Drop(drop) => {
+                    self.pending.drops.push(Observed { router: batch.router, time: event.time, what: *drop });
                 }
+                Observation::Dns(response) => {
+                    self.pending.dns_answered(batch.router, event.time, *response);
+                }
+                Observation::Bucket(bucket) => {
+                    self.pending.dns_counted(batch.router, event.time, *bucket);
+                }
+                Observation::Identity(identity) => {
+                    self.pending.identified(batch.router, event.time, *identity);
+                }
+                Observation::Health(health) => {
+                    update.warnings = Some(state.warnings.of_health(&health.warnings));
+                    self.pending.health_sampled(batch.router, event.time, *health);
+                }
+                Observation::Raw(payload) => self.pending.raw.push(RawEvent {
+                    router: batch.router,
+                    kind: 0,
+                    time: event.time,
+                    payload: payload.into(),
+                }),
             }
         }
         self.pending.update_router(update);

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::domain::{
-    Changes, Counters, CursorMove, DeviceTouch, End, FlowRecord, GapRow, HostTouch, MINUTE_US, Micros,
-    MinuteDelta, RawEvent, RouterId, RouterUpdate,
+    Changes, Counters, CursorMove, DeviceTouch, DnsBucket, DnsResponse, End, FirewallDrop, FlowRecord,
+    GapRow, HealthMinute, HostTouch, HttpBatch, Identity, MINUTE_US, Micros, MinuteDelta, NamedFlow,
+    Observed, RawEvent, RouterId, RouterUpdate,
 };
 
 /// What one report did to one flow.
@@ -55,6 +56,13 @@ pub(super) struct Pending {
     hosts: FxHashMap<IpAddr, Span>,
     minutes: FxHashMap<MinuteKey, (i64, Counters)>,
     pub(super) clamped: u64,
+    pub(super) drops: Vec<Observed<FirewallDrop>>,
+    pub(super) dns: Vec<Observed<DnsResponse>>,
+    pub(super) dns_buckets: Vec<Observed<DnsBucket>>,
+    pub(super) identities: Vec<Observed<Identity>>,
+    pub(super) health: FxHashMap<(RouterId, i64), HealthMinute>,
+    pub(super) named: Vec<NamedFlow>,
+    pub(super) http_batches: Vec<HttpBatch>,
 }
 
 impl Span {
@@ -96,6 +104,11 @@ impl Pending {
                 free.insert(update);
             }
         }
+    }
+
+    pub(super) fn device_seen(&mut self, router: RouterId, address: IpAddr, time: Micros) {
+        let span = Span { first: time, last: time };
+        self.devices.entry((router, address)).or_insert(span).widen(time, time);
     }
 
     pub(super) fn flow_touched(&mut self, touch: &FlowTouch) {
@@ -161,6 +174,13 @@ impl Pending {
                 .collect(),
             gaps: self.gaps.into_values().collect(),
             raw: self.raw,
+            drops: self.drops,
+            dns: self.dns,
+            dns_buckets: self.dns_buckets,
+            identities: self.identities,
+            health: self.health.into_values().collect(),
+            named: self.named,
+            http_batches: self.http_batches,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{live::Rate, next_id, pending::FlowTouch};
+use super::{events::Warnings, live::Rate, next_id, pending::FlowTouch};
 use crate::{
     domain::{Counters, End, FlowKey, FlowRecord, Micros, RouterId},
     ingest::{FlowReport, Phase},
@@ -28,6 +28,7 @@ pub(super) struct RouterState {
     /// Batches were lost since the last BEGIN: the END of that sync would end flows whose reports were
     /// among them. The agent begins another one.
     holed: bool,
+    pub(super) warnings: Warnings,
 }
 
 #[derive(Debug)]
@@ -70,7 +71,15 @@ impl RouterState {
                 )
             })
             .collect();
-        Self { name: name.into(), open, by_key, cursors: FxHashMap::default(), sync: None, holed: false }
+        Self {
+            name: name.into(),
+            open,
+            by_key,
+            cursors: FxHashMap::default(),
+            sync: None,
+            holed: false,
+            warnings: Warnings::default(),
+        }
     }
 
     /// Batches of this router no longer exist.
@@ -222,6 +231,7 @@ fn new_entry(
         mark: report.mark,
         no_counters: report.no_counters,
         end: None,
+        name: None,
     };
     OpenEntry {
         record,

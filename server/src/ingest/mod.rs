@@ -5,6 +5,7 @@
 //! the engine and the write connection; it answers a batch when its transaction is committed, and never
 //! before.
 
+mod check_others;
 mod frame;
 mod queue;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 mod validate;
 mod writer;
 
+pub(crate) use check_others::is_device_address;
 pub use frame::{CheckedEvents, check_events};
 pub use queue::{Ack, BatchWork, HelloWork, Ingest, IngestError, Reply, Welcome};
 pub use validate::{

@@ -5,17 +5,19 @@
 use std::net::IpAddr;
 
 use netmon_proto::v1;
-use prost::Message;
 
-use crate::domain::{Counters, Direction, FlowKey, Icmp, Micros, Tuple};
+use super::check_others::{check_bucket, check_dns, check_drop, check_health, check_identity};
+use crate::domain::{
+    Counters, Direction, DnsBucket, DnsResponse, FirewallDrop, FlowKey, Health, Icmp, Identity, Micros, Tuple,
+};
 
 /// Times before this are taken for a clock that was never set: 2000-01-01T00:00:00Z.
-const EARLIEST_US: Micros = 946_684_800_000_000;
+pub(super) const EARLIEST_US: Micros = 946_684_800_000_000;
 /// How far ahead of the server's clock a time may be.
 const MAX_AHEAD_US: Micros = 600_000_000;
 
-const MAX_DETAIL_BYTES: usize = 200;
-const MAX_WARNINGS: usize = 16;
+pub(super) const MAX_DETAIL_BYTES: usize = 200;
+pub(super) const MAX_WARNINGS: usize = 16;
 
 /// Why an event was refused. The text goes back to the sender and into the log.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -52,6 +54,24 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// A hardware address of a wrong length.
+    #[error("{field} has {length} bytes, expected 6 or none")]
+    Mac {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        length: usize,
+    },
+    /// A name that cannot be one.
+    #[error("{field} has {length} bytes, expected at most {limit}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The id is zero.
     #[error("flow_id is 0, expected a unique id")]
     NoFlowId,
@@ -81,13 +101,18 @@ pub enum Observation {
     Heartbeat(v1::Heartbeat),
     /// Something is missing.
     Gap(GapReport),
-    /// Kept as it came.
-    Raw {
-        /// The field's number in the oneof.
-        kind: i16,
-        /// The encoded event.
-        payload: Vec<u8>,
-    },
+    /// A packet that a firewall dropped.
+    Drop(Box<FirewallDrop>),
+    /// An answer to a question for a name.
+    Dns(Box<DnsResponse>),
+    /// A count of questions.
+    Bucket(Box<DnsBucket>),
+    /// A device as its router knows it.
+    Identity(Box<Identity>),
+    /// The router's own state.
+    Health(Box<Health>),
+    /// JSON, kept as it came.
+    Raw(Box<[u8]>),
 }
 
 /// A gap as an agent tells it.
@@ -189,19 +214,16 @@ pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusa
             Observation::Heartbeat(heartbeat)
         }
         Some(Kind::Gap(gap)) => Observation::Gap(check_gap(&gap, time)?),
-        Some(kind) => {
-            let number = match &kind {
-                Kind::FirewallDrop(_) => 3,
-                Kind::DnsResponse(_) => 4,
-                Kind::DnsBucket(_) => 5,
-                Kind::HostIdentity(_) => 6,
-                Kind::RouterHealth(_) => 7,
-                Kind::Flow(_) | Kind::Heartbeat(_) | Kind::Gap(_) | Kind::TableSync(_) => {
-                    return Err(Refusal::NoKind);
-                }
-            };
-            let payload = v1::Event { time_us: time, kind: Some(kind) }.encode_to_vec();
-            Observation::Raw { kind: number, payload }
+        Some(Kind::FirewallDrop(drop)) => Observation::Drop(Box::new(check_drop(&drop, &mut clamped)?)),
+        Some(Kind::DnsResponse(response)) => Observation::Dns(Box::new(check_dns(response, &mut clamped)?)),
+        Some(Kind::DnsBucket(bucket)) => {
+            Observation::Bucket(Box::new(check_bucket(&bucket, time, &mut clamped)?))
+        }
+        Some(Kind::HostIdentity(identity)) => {
+            Observation::Identity(Box::new(check_identity(&identity, time, &mut clamped)?))
+        }
+        Some(Kind::RouterHealth(health)) => {
+            Observation::Health(Box::new(check_health(&health, &mut clamped)?))
         }
     };
     Ok(Checked { time, clamped, what })
@@ -348,7 +370,7 @@ pub fn is_router_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
 }
 
-fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Refusal> {
+pub(super) fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Refusal> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         Ok(IpAddr::from(v4))
     } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
@@ -358,16 +380,16 @@ fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Refusal> {
     }
 }
 
-fn narrow<T: TryFrom<u32> + Limit>(field: &'static str, value: u32) -> Result<T, Refusal> {
+pub(super) fn narrow<T: TryFrom<u32> + Limit>(field: &'static str, value: u32) -> Result<T, Refusal> {
     T::try_from(value).map_err(|_| Refusal::TooLarge { field, value: value.into(), limit: T::LIMIT })
 }
 
-fn counter(field: &'static str, value: u64) -> Result<i64, Refusal> {
+pub(super) fn counter(field: &'static str, value: u64) -> Result<i64, Refusal> {
     i64::try_from(value).map_err(|_| Refusal::TooLarge { field, value, limit: i64::MAX as u64 })
 }
 
 /// The largest value of a narrower integer, for the message.
-trait Limit {
+pub(super) trait Limit {
     const LIMIT: u64;
 }
 

@@ -38,6 +38,12 @@ pub enum StoreError {
         /// Where it is.
         found: Option<u64>,
     },
+    /// A batch that came over HTTP is stored already: another server took it. Nothing was written.
+    #[error("a batch of router {} is stored already: another server took it", router.0)]
+    BatchStored {
+        /// Whose batch.
+        router: RouterId,
+    },
     /// The database cannot be reached, or the connection broke. Try the same again.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),

@@ -7,25 +7,19 @@ use super::address::Address;
 use super::connection::{Connection, on_backend};
 use super::flow_row::{BadFlow, EndedRow, OpenRow};
 use super::rows::{Count, FlowFilter, FlowRow, Page, PageOf};
-use super::schema::{devices, flows, open_flows, remote_hosts, routers};
+use super::schema::{domains, flows, open_flows, remote_hosts, routers};
 use crate::domain::{FlowRecord, RouterId};
 
-/// A row as it comes: its columns, the addresses behind its ids, and its router's name.
-type Joined<Row> = (Row, Option<Address>, Option<Address>, Option<String>);
+/// A row as it comes: its columns, its domain's name, and its router's.
+type Joined<Row> = (Row, Option<String>, Option<String>);
 
 /// A row of either table with its dimensions looked up.
 macro_rules! joined {
     ($table:ident) => {
         $table::table
-            .left_join(devices::table.on($table::device_id.eq(devices::id.nullable())))
-            .left_join(remote_hosts::table.on($table::host_id.eq(remote_hosts::id.nullable())))
+            .left_join(domains::table.on($table::domain_id.eq(domains::id.nullable())))
             .left_join(routers::table.on($table::router_id.eq(routers::id)))
-            .select((
-                $table::all_columns,
-                devices::address.nullable(),
-                remote_hosts::address.nullable(),
-                routers::name.nullable(),
-            ))
+            .select(($table::all_columns, domains::name.nullable(), routers::name.nullable()))
     };
 }
 
@@ -69,8 +63,8 @@ macro_rules! page_of {
             query.order($table::id.desc()).limit(limit).load(c)
         })?;
         rows.into_iter()
-            .map(|(row, device, remote, router_name)| {
-                let flow = row.into_flow(device, remote)?;
+            .map(|(row, domain, router_name)| {
+                let flow = row.into_flow(domain)?;
                 Ok(FlowRow { router_name: router_name.unwrap_or_default(), flow })
             })
             .collect::<Result<Vec<FlowRow>, BadFlow>>()?
@@ -102,7 +96,7 @@ pub(super) fn open_flows_of(
         .filter(open_flows::router_id.eq(router.0))
         .order(open_flows::id)
         .load(c))?;
-    rows.into_iter().map(|(row, device, remote, _)| Ok(row.into_flow(device, remote)?)).collect()
+    rows.into_iter().map(|(row, domain, _)| Ok(row.into_flow(domain)?)).collect()
 }
 
 /// A filter with its addresses turned into ids.
@@ -118,11 +112,8 @@ impl Ids {
         let mut ids = Self { filter: *filter, devices: None, host: None };
         if let Some(address) = filter.device {
             let address = Address::from(address);
-            // One per router that has a device of this address.
-            let found: Vec<i64> = on_backend!(&mut *connection, |c| devices::table
-                .filter(devices::address.eq(address))
-                .select(devices::id)
-                .load(c))?;
+            // One or more per router that has a device of this address.
+            let found: Vec<i64> = super::devices::with_address(connection, address)?;
             if found.is_empty() {
                 return Ok(None);
             }

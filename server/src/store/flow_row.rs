@@ -1,12 +1,22 @@
 //! Rows of `flows` and `open_flows`, to and from a [`FlowRecord`].
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use diesel::prelude::*;
 
 use super::address::Address;
 use super::schema::{flows, open_flows};
-use crate::domain::{Counters, Direction, End, FlowId, FlowKey, FlowRecord, Icmp, RouterId, Tuple};
+use crate::domain::{
+    Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, RouterId, Tuple,
+};
+
+/// The row ids of what a flow is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FlowIds {
+    pub(super) device: Option<i64>,
+    pub(super) host: Option<i64>,
+    pub(super) domain: Option<i64>,
+}
 
 /// A number in the database that this program never writes there.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +28,7 @@ pub(super) struct BadFlow {
 }
 
 /// The row of one of the two tables. A macro, because a diesel struct belongs to one table, and two
-/// hand-written copies of 37 columns would drift apart.
+/// hand-written copies of 41 columns would drift apart.
 macro_rules! flow_row {
     ($row:ident, $table:ident) => {
         #[derive(Clone, Debug, Insertable, Queryable)]
@@ -61,11 +71,16 @@ macro_rules! flow_row {
             pub(super) mark: i32,
             pub(super) no_counters: bool,
             pub(super) end_kind: Option<i16>,
+            pub(super) ends: i16,
+            pub(super) domain_id: Option<i64>,
+            pub(super) domain_confidence: Option<i16>,
+            pub(super) domain_reason: Option<i16>,
         }
 
         impl $row {
-            /// The row of `flow`, whose device and remote host have these ids.
-            pub(super) fn new(flow: &FlowRecord, device_id: Option<i64>, host_id: Option<i64>) -> Self {
+            /// The row of `flow`, whose device, remote host and domain have these ids.
+            pub(super) fn new(flow: &FlowRecord, ids: FlowIds) -> Self {
+                let FlowIds { device: device_id, host: host_id, domain: domain_id } = ids;
                 let FlowKey { zone, conntrack_id, protocol, tuple } = flow.key;
                 Self {
                     id: flow.id.0,
@@ -105,15 +120,15 @@ macro_rules! flow_row {
                     mark: flow.mark.cast_signed(),
                     no_counters: flow.no_counters,
                     end_kind: flow.end.map(|end| end as i16),
+                    ends: end_number(flow, flow.device) + 4 * end_number(flow, flow.remote),
+                    domain_id,
+                    domain_confidence: flow.name.as_ref().map(|name| i16::from(name.confidence)),
+                    domain_reason: flow.name.as_ref().map(|name| name.reason as i16),
                 }
             }
 
-            /// The flow in this row, whose device and remote host have these addresses.
-            pub(super) fn into_flow(
-                self,
-                device: Option<Address>,
-                remote: Option<Address>,
-            ) -> Result<FlowRecord, BadFlow> {
+            /// The flow in this row, whose domain has this name.
+            pub(super) fn into_flow(self, domain: Option<String>) -> Result<FlowRecord, BadFlow> {
                 let bad = |column, value| BadFlow { id: self.id, column, value };
                 let byte =
                     |column, value: i16| u8::try_from(value).map_err(|_| bad(column, i64::from(value)));
@@ -136,6 +151,13 @@ macro_rules! flow_row {
                     }),
                     _ => None,
                 };
+                let responder = reply.map_or_else(|| self.dst_ip.into(), |reply| reply.src);
+                let end_address = |number: i16| match number {
+                    0 => Ok(None),
+                    1 => Ok(Some(IpAddr::from(self.src_ip))),
+                    2 => Ok(Some(responder)),
+                    _ => Err(bad("ends", i64::from(self.ends))),
+                };
                 Ok(FlowRecord {
                     id: FlowId(self.id),
                     router: RouterId(self.router_id),
@@ -155,8 +177,8 @@ macro_rules! flow_row {
                     icmp,
                     direction: direction(self.direction)
                         .ok_or_else(|| bad("direction", i64::from(self.direction)))?,
-                    device: device.map(IpAddr::from),
-                    remote: remote.map(IpAddr::from),
+                    device: end_address(self.ends & 3)?,
+                    remote: end_address(self.ends >> 2)?,
                     counters: Counters {
                         bytes_orig: self.bytes_orig,
                         bytes_reply: self.bytes_reply,
@@ -180,6 +202,15 @@ macro_rules! flow_row {
                         None => None,
                         Some(kind) => Some(end(kind).ok_or_else(|| bad("end_kind", i64::from(kind)))?),
                     },
+                    name: match self.domain_reason {
+                        None => None,
+                        Some(reason) => Some(FlowName {
+                            domain: domain.map(Arc::from),
+                            confidence: byte("domain_confidence", self.domain_confidence.unwrap_or(0))?,
+                            reason: NameReason::numbered(reason)
+                                .ok_or_else(|| bad("domain_reason", i64::from(reason)))?,
+                        }),
+                    },
                 })
             }
         }
@@ -188,6 +219,15 @@ macro_rules! flow_row {
 
 flow_row!(EndedRow, flows);
 flow_row!(OpenRow, open_flows);
+
+/// `netmon.v1.End` of the end that has this address.
+fn end_number(flow: &FlowRecord, address: Option<IpAddr>) -> i16 {
+    match address {
+        Some(address) if address == flow.key.tuple.src => 1,
+        Some(address) if address == flow.responder() => 2,
+        _ => 0,
+    }
+}
 
 fn direction(number: i16) -> Option<Direction> {
     [Direction::Out, Direction::In, Direction::Lan, Direction::Local, Direction::Forward]

@@ -88,6 +88,10 @@ macro_rules! statement_over_all_columns {
             mark: Integer,
             no_counters: Bool,
             end_kind: Nullable<SmallInt>,
+            ends: SmallInt,
+            domain_id: Nullable<BigInt>,
+            domain_confidence: Nullable<SmallInt>,
+            domain_reason: Nullable<SmallInt>,
         );
     };
 }

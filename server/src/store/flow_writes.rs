@@ -4,14 +4,14 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use super::StoreError;
-use super::connection::Connection;
+use super::connection::{Connection, on_backend};
 use super::flow_row::{EndedRow, OpenRow};
 use super::flow_statements::{InsertEnded, UpsertOpen};
 use super::intern::Interned;
 use super::schema::{flows, open_flows};
-use crate::domain::FlowRecord;
+use crate::domain::{FlowRecord, NamedFlow};
 
-/// Rows of one multi-row statement of Postgres: 37 columns each, at most 65,535 values in all.
+/// Rows of one multi-row statement of Postgres: 41 columns each, at most 65,535 values in all.
 const CHUNK: usize = 500;
 
 /// Adds flows that ended.
@@ -20,10 +20,7 @@ pub(super) fn insert_ended(
     interned: &Interned,
     ended: &[FlowRecord],
 ) -> Result<(), StoreError> {
-    let row = |flow: &FlowRecord| {
-        let (device, host) = interned.ids(flow);
-        EndedRow::new(flow, device, host)
-    };
+    let row = |flow: &FlowRecord| EndedRow::new(flow, interned.ids(flow));
     match connection {
         // One prepared statement, stepped once a row, is the fastest way into SQLite: a multi-row statement
         // is parsed anew each time.
@@ -72,10 +69,7 @@ pub(super) fn upsert_open(
     interned: &Interned,
     open: &[FlowRecord],
 ) -> Result<(), StoreError> {
-    let row = |flow: &FlowRecord| {
-        let (device, host) = interned.ids(flow);
-        OpenRow::new(flow, device, host)
-    };
+    let row = |flow: &FlowRecord| OpenRow::new(flow, interned.ids(flow));
     match connection {
         Connection::Sqlite(c) => {
             for flow in open {
@@ -126,10 +120,33 @@ pub(super) fn upsert_open(
                         mark,
                         no_counters,
                         end_kind,
+                        ends,
+                        domain_id,
+                        domain_confidence,
+                        domain_reason,
                     ))
                     .execute(c)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Gives names to flows that ended in an earlier commit.
+pub(super) fn name_ended(
+    connection: &mut Connection,
+    interned: &Interned,
+    named: &[NamedFlow],
+) -> Result<(), StoreError> {
+    for NamedFlow { id, name, .. } in named {
+        let domain = name.domain.as_deref().and_then(|domain| interned.domain(domain));
+        on_backend!(&mut *connection, |c| diesel::update(flows::table.find(id.0))
+            .set((
+                flows::domain_id.eq(domain),
+                flows::domain_confidence.eq(Some(i16::from(name.confidence))),
+                flows::domain_reason.eq(Some(name.reason as i16)),
+            ))
+            .execute(c))?;
     }
     Ok(())
 }

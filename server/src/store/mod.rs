@@ -10,13 +10,19 @@
 mod address;
 mod connection;
 mod counts;
+mod devices;
+mod dns_writes;
+mod drop_writes;
 mod error;
 mod event_writes;
 mod flow_reads;
 mod flow_row;
 mod flow_statements;
 mod flow_writes;
+mod health_writes;
 mod host_facts;
+mod http_batches;
+mod identities;
 mod intern;
 mod migrate;
 mod reader;
@@ -28,6 +34,7 @@ mod settings;
 mod text;
 mod totals;
 mod url;
+mod wanted;
 mod writer;
 
 use std::time::Duration;

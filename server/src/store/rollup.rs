@@ -71,6 +71,8 @@ macro_rules! add_up {
     };
 }
 
+pub(super) use add_up;
+
 /// Adds the deltas to both rollups. Summed here first, because Postgres refuses two rows with one key in one
 /// statement; in the order of the key, so that two servers cannot block each other for ever.
 pub(super) fn add(

@@ -6,7 +6,10 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use super::connection::{Connection, Purpose, on_backend};
 use super::intern::Interned;
 use super::schema::id_blocks;
-use super::{DatabaseUrl, StoreError, event_writes, flow_reads, flow_writes, rollup, router, settings};
+use super::{
+    DatabaseUrl, StoreError, dns_writes, drop_writes, event_writes, flow_reads, flow_writes, health_writes,
+    http_batches, identities, rollup, router, settings,
+};
 use crate::domain::{Changes, CursorMove, FlowRecord, Micros, RouterId};
 
 /// The name of the flows' ids in `id_blocks`.
@@ -44,7 +47,8 @@ struct Fingerprint {
     cursors: Vec<CursorMove>,
     finished: Vec<i64>,
     open: Vec<i64>,
-    lengths: [usize; 6],
+    digests: Vec<[u8; 32]>,
+    lengths: [usize; 11],
 }
 
 impl Fingerprint {
@@ -53,6 +57,7 @@ impl Fingerprint {
             cursors: changes.cursors.clone(),
             finished: changes.finished.iter().map(|flow| flow.id.0).collect(),
             open: changes.open.iter().map(|flow| flow.id.0).collect(),
+            digests: changes.http_batches.iter().map(|batch| batch.digest).collect(),
             lengths: [
                 changes.routers.len(),
                 changes.devices.len(),
@@ -60,6 +65,11 @@ impl Fingerprint {
                 changes.minutes.len(),
                 changes.gaps.len(),
                 changes.raw.len(),
+                changes.dns.len(),
+                changes.dns_buckets.len(),
+                changes.drops.len(),
+                changes.identities.len(),
+                changes.health.len(),
             ],
         }
     }
@@ -113,6 +123,38 @@ impl Writer {
         })
     }
 
+    /// What was answered to a batch that came over HTTP and is stored: events taken, events refused.
+    pub fn http_batch(
+        &mut self,
+        router: RouterId,
+        digest: &[u8; 32],
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        self.with_connection(|connection| http_batches::find(connection, router, digest))
+    }
+
+    /// A person names a device.
+    pub fn name_device(&mut self, device: i64, name: &str, now: Micros) -> Result<(), StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| identities::name_by_person(connection, device, name, now))
+        })
+    }
+
+    /// From now on a device is shown as part of another one behind the same router. False: it is already, or the
+    /// other one is part of it.
+    pub fn merge_devices(&mut self, device: i64, into: i64, now: Micros) -> Result<bool, StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| identities::merge_by_person(connection, device, into, now))
+        })
+    }
+
+    /// From now on a device that was merged, by a person or by its address, is shown by itself again. False: it was
+    /// not merged.
+    pub fn split_device(&mut self, device: i64, now: Micros) -> Result<bool, StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| identities::split(connection, device, now))
+        })
+    }
+
     /// Writes `changes`, all of it or nothing, in one transaction that is on disk when this returns.
     ///
     /// After an error the same changes can be given again. When Postgres went away between COMMIT and its
@@ -143,6 +185,7 @@ impl Writer {
         let result = connection.write(|connection| {
             // First, because it is what fails when another server has these events already.
             router::advance(connection, &changes.cursors)?;
+            http_batches::insert(connection, &changes.http_batches)?;
             router::update(connection, &changes.routers)?;
             interned.resolve(connection, changes)?;
             // Before the open ones are written: an id of the agent may have moved to another row.
@@ -152,6 +195,11 @@ impl Writer {
             rollup::add(connection, interned, &changes.minutes)?;
             event_writes::insert_gaps(connection, &changes.gaps)?;
             event_writes::insert_raw(connection, &changes.raw)?;
+            dns_writes::insert_responses(connection, interned, &changes.dns)?;
+            dns_writes::insert_buckets(connection, interned, &changes.dns_buckets)?;
+            drop_writes::insert(connection, interned, &changes.drops)?;
+            health_writes::add(connection, interned, &changes.health)?;
+            flow_writes::name_ended(connection, interned, &changes.named)?;
             transaction = transaction_id(connection)?;
             Ok(())
         });
@@ -182,7 +230,8 @@ impl Writer {
                 }
                 // A server that crashed may give the number of a transaction that it lost to another one; that one
                 // did not move our cursors.
-                Some("committed") if same => router::are_at_end(connection, &changes.cursors),
+                Some("committed") if same => Ok(router::are_at_end(connection, &changes.cursors)?
+                    && http_batches::are_stored(connection, &changes.http_batches)?),
                 _ => Ok(false),
             })?;
         self.undecided = None;

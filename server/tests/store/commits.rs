@@ -63,6 +63,7 @@ pub(crate) fn a_commit_can_be_tried_again_after_a_failure(url: &DatabaseUrl) {
     let mut changes = ended(&[tcp(router, 3), tcp(router, 4)]);
     changes.cursors = vec![cursor(router, 1, None, 1)];
     changes.finished[1].remote = Some(ip("203.0.113.77"));
+    changes.finished[1].reply.as_mut().unwrap().src = ip("203.0.113.77");
     // A flow that has not ended is no row of the ended ones.
     let end = changes.finished[1].end.take();
     for _ in 0..2 {

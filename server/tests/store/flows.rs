@@ -54,6 +54,7 @@ pub(crate) fn a_restart_finds_the_open_flows(url: &DatabaseUrl) {
     let mine = [open(&tcp(router, 1)), open(&ping6(router, 2))];
     let mut theirs = open(&tcp(other, 3));
     theirs.device = Some(ip("192.168.1.99"));
+    theirs.key.tuple.src = ip("192.168.1.99");
     let all = mine.iter().chain([&theirs]).cloned().collect();
     writer.commit(&Changes { open: all, ..Changes::default() }).unwrap();
     drop((writer, store));
@@ -88,6 +89,8 @@ pub(crate) fn a_large_commit_is_whole(url: &DatabaseUrl) {
         let mut flow = tcp(router, id);
         flow.device = Some(ip(&format!("10.1.{}.{}", id / 256, id % 256)));
         flow.remote = Some(ip(&format!("2001:db8:1::{id:x}")));
+        flow.key.tuple.src = flow.device.unwrap();
+        flow.key.tuple.dst = flow.remote.unwrap();
         flow.key.tuple.dst_port = u16::try_from(id).unwrap();
         flow.reply = None;
         flow

@@ -4,6 +4,7 @@
 //! environment they fail instead.
 
 mod commits;
+mod events;
 mod failures;
 mod flows;
 mod hosts;
@@ -49,6 +50,14 @@ const STORIES: &[(&str, Story)] = stories![
     commits::devices_and_hosts_widen,
     commits::one_address_behind_two_routers_is_two_devices,
     commits::text_with_nul_does_not_stop_a_commit,
+    events::a_drop_is_stored_with_its_ends,
+    events::answers_are_stored_in_their_order,
+    events::counts_of_questions_are_stored,
+    events::a_minute_of_health_adds_up,
+    events::an_address_moves_to_the_mac_that_holds_it,
+    events::merging_can_be_undone,
+    events::a_name_that_came_late_is_written,
+    events::an_http_batch_is_stored_once_and_forgotten_after_a_day,
     flows::every_field_comes_back,
     flows::an_open_flow_progresses_and_ends,
     flows::a_flow_opens_and_ends_in_one_commit,

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use netmon_server::domain::{
-    Changes, Counters, CursorMove, DeviceTouch, Direction, End, FlowId, FlowKey, FlowRecord, GapRow,
-    HostTouch, Icmp, Micros, MinuteDelta, RawEvent, RouterId, RouterUpdate, Tuple,
+    Changes, Counters, CursorMove, DeviceTouch, Direction, End, FlowId, FlowKey, FlowName, FlowRecord,
+    GapRow, HostTouch, Icmp, Micros, MinuteDelta, NameReason, RawEvent, RouterId, RouterUpdate, Tuple,
 };
 
 /// 2025-06-01T12:00:00Z, at the start of a minute.
@@ -49,6 +49,11 @@ pub(crate) fn tcp(router: RouterId, id: i64) -> FlowRecord {
         mark: 0xffff_fff0,
         no_counters: false,
         end: Some(End::Seen),
+        name: Some(FlowName {
+            domain: Some("www.example.org".into()),
+            confidence: 95,
+            reason: NameReason::OnlyCandidate,
+        }),
     }
 }
 
@@ -79,6 +84,7 @@ pub(crate) fn ping6(router: RouterId, id: i64) -> FlowRecord {
         mark: 0,
         no_counters: true,
         end: Some(End::Unseen),
+        name: None,
     }
 }
 

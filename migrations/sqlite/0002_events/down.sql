@@ -1,0 +1,13 @@
+DROP TABLE http_batches;
+DROP TABLE interface_minutes;
+DROP TABLE router_minutes;
+DROP TABLE firewall_drops;
+DROP TABLE dns_buckets;
+DROP TABLE dns_answers;
+DROP TABLE dns_queries;
+DROP TABLE domains;
+DROP TABLE labels;
+DROP TABLE device_merges;
+DROP TABLE device_names;
+DROP TABLE device_addresses;
+DELETE FROM id_blocks WHERE name = 'dns_query';
