@@ -4,11 +4,14 @@
 //! on the same machine. Every flow is reported twice, NEW in one batch and END in the next, so that it enters
 //! `open_flows`, leaves it, and becomes a row of `flows`. Devices, hosts and ports vary as in a household.
 //! The bare prepared INSERT of the same rows, for the ratio, is measured by the bench `store`.
+//!
+//! `cargo bench -p netmon-server --bench ingest -- retention`: acks while retention takes away a month that is over.
 #![expect(clippy::print_stdout, reason = "a benchmark's output is what it is for")]
 
 use std::{
     collections::VecDeque,
     io::{BufRead as _, BufReader},
+    net::IpAddr,
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,6 +19,11 @@ use std::{
 use netmon_proto::v1::{
     self, agent_frame::Frame, collector_client::CollectorClient, event::Kind, server_frame,
 };
+use netmon_server::domain::{
+    Changes, Counters, Direction, End, FlowId, FlowKey, FlowRecord, HostMinuteDelta, MINUTE_US, MinuteDelta,
+    Tuple,
+};
+use netmon_server::store::{DatabaseUrl, Store};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, transport::Channel};
@@ -28,12 +36,15 @@ const STREAMS: u64 = 10;
 struct Server {
     child: Child,
     url: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
     fn start() -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
+        Self::on(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn on(data: tempfile::TempDir) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_netmon-server"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data.path())
@@ -45,7 +56,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         let url = line.trim().rsplit(' ').next().expect("an address").to_owned();
-        Self { child, url, _data: data }
+        Self { child, url, data }
     }
 
     /// User and system time, in seconds.
@@ -197,9 +208,128 @@ async fn run(server: &Server, time: Duration, rate: Option<f64>) -> (u64, Vec<Du
     all
 }
 
+/// Flows that ended two months ago, and the commits that they come in.
+const OLD_FLOWS: i64 = 400_000;
+const OLD_COMMIT: i64 = 4_000;
+
+/// A database whose flows were all kept long enough.
+fn old_database(directory: &std::path::Path) {
+    let store = Store::open(&DatabaseUrl::Sqlite(directory.join("netmon.db"))).expect("a database");
+    let mut writer = store.writer().expect("a writer");
+    let router = writer.attach_router("bench-old", now_us()).expect("a router").id;
+    let first = writer.reserve_flow_ids(OLD_FLOWS).expect("ids");
+    let begin = now_us() - 60 * 24 * 3_600_000_000;
+    for commit in 0..OLD_FLOWS / OLD_COMMIT {
+        let mut changes = Changes::default();
+        for number in commit * OLD_COMMIT..(commit + 1) * OLD_COMMIT {
+            let event = event(0, number.cast_unsigned(), v1::FlowPhase::End);
+            let Some(Kind::Flow(flow)) = event.kind else { unreachable!("an event of a flow") };
+            // Two weeks of them.
+            let at = begin + number * (14 * 24 * 3_600_000_000 / OLD_FLOWS);
+            let address = |bytes: &[u8]| IpAddr::from(<[u8; 4]>::try_from(bytes).expect("IPv4"));
+            let (src, dst) = (address(&flow.src_ip), address(&flow.dst_ip));
+            let counters = Counters {
+                bytes_orig: flow.bytes_orig.cast_signed(),
+                bytes_reply: flow.bytes_reply.cast_signed(),
+                packets_orig: flow.packets_orig.cast_signed(),
+                packets_reply: flow.packets_reply.cast_signed(),
+            };
+            let port = u16::try_from(flow.dst_port).expect("a port");
+            changes.minutes.push(MinuteDelta {
+                router,
+                minute: at / MINUTE_US,
+                device: Some(src),
+                protocol: 6,
+                port,
+                flows: 1,
+                counters,
+            });
+            changes.host_minutes.push(HostMinuteDelta {
+                router,
+                minute: at / MINUTE_US,
+                remote: Some(dst),
+                flows: 1,
+                counters,
+            });
+            changes.finished.push(FlowRecord {
+                id: FlowId(first + number),
+                router,
+                flow_id: flow.flow_id,
+                key: FlowKey {
+                    zone: 0,
+                    conntrack_id: flow.conntrack_id,
+                    protocol: 6,
+                    tuple: Tuple { src, dst, src_port: flow.src_port as u16, dst_port: port },
+                },
+                reply: None,
+                icmp: None,
+                direction: Direction::Out,
+                device: Some(src),
+                remote: Some(dst),
+                counters,
+                before: Counters::default(),
+                first_seen: at - 1_000_000,
+                last_seen: at,
+                kernel_start: None,
+                tcp_state: 8,
+                status: 14,
+                mark: 0,
+                no_counters: false,
+                end: Some(End::Seen),
+                name: None,
+            });
+        }
+        writer.commit(&changes).expect("a commit");
+    }
+    writer.checkpoint().expect("a checkpoint");
+}
+
+/// Acks at 2,000 events/s while the first sweep of a server takes away all that is old.
+fn retention(runtime: &tokio::runtime::Runtime) {
+    println!("load average before: {}", std::fs::read_to_string("/proc/loadavg").expect("proc").trim());
+    let data = tempfile::tempdir().expect("a temporary directory");
+    old_database(data.path());
+    let store = |data: &std::path::Path| {
+        Store::open(&DatabaseUrl::Sqlite(data.join("netmon.db"))).expect("a database")
+    };
+    let before = store(data.path()).reader().size_bytes().expect("a size");
+    let server = Server::on(data);
+    let began = Instant::now();
+    let time = Duration::from_secs(90);
+    let watch = {
+        let path = server.data.path().to_owned();
+        std::thread::spawn(move || {
+            let store = Store::open(&DatabaseUrl::Sqlite(path.join("netmon.db"))).expect("a database");
+            loop {
+                std::thread::sleep(Duration::from_millis(500));
+                let oldest = store.reader().oldest_flow().expect("a query");
+                if oldest.is_none_or(|at| at > now_us() - 24 * 3_600_000_000) {
+                    return began.elapsed();
+                }
+            }
+        })
+    };
+    let (acked, took) = runtime.block_on(run(&server, time, Some(2_000.0)));
+    let swept = watch.join().expect("the watch ends");
+    let after = store(server.data.path()).reader().size_bytes().expect("a size");
+    println!(
+        "{OLD_FLOWS} flows of two weeks removed in {:.0} s beside 2000 events/s: {acked} acked, ack p50 {:?} p99 {:?} most {:?}, \
+         file and log {:.0} MB before, {:.0} MB after",
+        swept.as_secs_f64(),
+        took[took.len() / 2],
+        took[took.len() * 99 / 100],
+        took[took.len() - 1],
+        before as f64 / 1e6,
+        after as f64 / 1e6,
+    );
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let time = Duration::from_secs(10);
+    if std::env::args().any(|word| word == "retention") {
+        return retention(&runtime);
+    }
     println!("load average before: {}", std::fs::read_to_string("/proc/loadavg").expect("proc").trim());
 
     let server = Server::start();

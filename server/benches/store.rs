@@ -26,8 +26,8 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use netmon_server::domain;
 use netmon_server::domain::{
-    Changes, Counters, CursorMove, DeviceTouch, Direction, End, FlowId, FlowKey, FlowRecord, HostTouch,
-    MinuteDelta, RouterId, Tuple,
+    Changes, Counters, CursorMove, DeviceTouch, Direction, End, FlowId, FlowKey, FlowRecord, HostMinuteDelta,
+    HostTouch, MinuteDelta, RouterId, Tuple,
 };
 use netmon_server::store::{DatabaseUrl, Store, Writer};
 
@@ -93,6 +93,7 @@ fn commits(open: bool) -> Cost {
     let totals = store.reader().totals().unwrap();
     assert_eq!(totals.flows.flows, ((COMMITS + 1 + u64::from(open)) * FLOWS as u64).cast_signed());
     assert_eq!(totals.device_minutes, totals.service_minutes);
+    assert_eq!(totals.host_minutes, totals.host_days);
     cost
 }
 
@@ -159,6 +160,16 @@ fn changes(router: RouterId, number: u64, open: bool) -> Changes {
                     packets_orig: 10,
                     packets_reply: 11,
                 },
+            })
+            .collect(),
+        // Every remote host of the commit moved something: about two flows a host, as in a busy household's hour.
+        host_minutes: (0..HOSTS)
+            .map(|place| HostMinuteDelta {
+                router,
+                minute: seen / 60_000_000,
+                remote: Some(host(place)),
+                flows: 2,
+                counters: Counters { bytes_orig: 500, bytes_reply: 4_500, packets_orig: 5, packets_reply: 6 },
             })
             .collect(),
         ..Changes::default()

@@ -4,6 +4,7 @@
 //! it for the one writer; the writer's [`engine`] turns batches into changes, [`store`] writes them in one
 //! transaction, and only then the batch is acknowledged. [`serve`] puts the parts together. Beside that road,
 //! [`enrich`] knows from elsewhere what hosts and devices are.
+//! [`jobs`] take old rows away, [`commands`] are what the program does instead of serving.
 //!
 //! [`domain`] and [`engine`] never do I/O and never read a clock; [`store`] alone names diesel; [`web`] and
 //! [`grpc`] never write to the database.
@@ -11,11 +12,13 @@
 
 pub mod auth;
 pub mod clock;
+pub mod commands;
 pub mod domain;
 pub mod engine;
 pub mod enrich;
 pub mod grpc;
 pub mod ingest;
+pub mod jobs;
 pub mod serve;
 pub mod store;
 pub mod web;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use netmon_server::commands;
 use netmon_server::serve::{self, ServeArgs};
 use tracing_subscriber::EnvFilter;
 
@@ -18,12 +19,18 @@ struct Cli {
 enum Command {
     /// Serve agents, pages, JSON and gRPC on one port
     Serve(ServeArgs),
+    #[command(flatten)]
+    Maintain(commands::Command),
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(args) = Cli::parse().command;
+    let command = Cli::parse().command;
     let filter = EnvFilter::try_from_env("NETMON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let args = match command {
+        Command::Serve(args) => args,
+        Command::Maintain(command) => return commands::run(command),
+    };
     let options = match args.resolve() {
         Ok(options) => options,
         Err(error) => {

@@ -27,8 +27,10 @@ pub struct Changes {
     pub open: Vec<FlowRecord>,
     /// Row ids to take out of `open_flows`, if they are in it.
     pub closed: Vec<i64>,
-    /// What to add to the minute rollups.
+    /// What to add to the rollups.
     pub minutes: Vec<MinuteDelta>,
+    /// The same traffic, by remote host.
+    pub host_minutes: Vec<HostMinuteDelta>,
     /// What is missing, and why.
     pub gaps: Vec<GapRow>,
     /// Events that no table of their own can take, kept whole.
@@ -163,6 +165,21 @@ pub struct MinuteDelta {
     pub counters: Counters,
 }
 
+/// Traffic to add to one minute of one remote host.
+#[derive(Clone, Debug)]
+pub struct HostMinuteDelta {
+    /// Seen by which router.
+    pub router: RouterId,
+    /// Minutes since 1970.
+    pub minute: i64,
+    /// The outside address; `None`: none took part.
+    pub remote: Option<IpAddr>,
+    /// Flows that began in it.
+    pub flows: i64,
+    /// What moved in it.
+    pub counters: Counters,
+}
+
 /// Something is missing.
 #[derive(Clone, Debug)]
 pub struct GapRow {
@@ -220,6 +237,7 @@ impl Changes {
             && self.open.is_empty()
             && self.closed.is_empty()
             && self.minutes.is_empty()
+            && self.host_minutes.is_empty()
             && self.gaps.is_empty()
             && self.raw.is_empty()
             && self.drops.is_empty()

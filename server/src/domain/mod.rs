@@ -5,8 +5,8 @@ mod events;
 mod flow;
 
 pub use changes::{
-    Changes, CursorMove, DeviceTouch, GapRow, HostName, HostTouch, HttpBatch, MinuteDelta, NamedFlow,
-    RawEvent, RouterUpdate,
+    Changes, CursorMove, DeviceTouch, GapRow, HostMinuteDelta, HostName, HostTouch, HttpBatch, MinuteDelta,
+    NamedFlow, RawEvent, RouterUpdate,
 };
 pub use events::{
     DnsAnswer, DnsBucket, DnsData, DnsResponse, FirewallDrop, Health, HealthMinute, Hook, Identity,

@@ -6,8 +6,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::domain::{
     Changes, Counters, CursorMove, DeviceTouch, DnsBucket, DnsResponse, End, FirewallDrop, FlowRecord,
-    GapRow, HealthMinute, HostTouch, HttpBatch, Identity, MINUTE_US, Micros, MinuteDelta, NamedFlow,
-    Observed, RawEvent, RouterId, RouterUpdate,
+    GapRow, HealthMinute, HostMinuteDelta, HostTouch, HttpBatch, Identity, MINUTE_US, Micros, MinuteDelta,
+    NamedFlow, Observed, RawEvent, RouterId, RouterUpdate,
 };
 
 /// What one report did to one flow.
@@ -37,6 +37,13 @@ struct MinuteKey {
     port: u16,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct HostMinuteKey {
+    router: RouterId,
+    minute: i64,
+    remote: Option<IpAddr>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Span {
     first: Micros,
@@ -55,6 +62,7 @@ pub(super) struct Pending {
     devices: FxHashMap<(RouterId, IpAddr), Span>,
     hosts: FxHashMap<IpAddr, Span>,
     minutes: FxHashMap<MinuteKey, (i64, Counters)>,
+    host_minutes: FxHashMap<HostMinuteKey, (i64, Counters)>,
     pub(super) clamped: u64,
     pub(super) drops: Vec<Observed<FirewallDrop>>,
     pub(super) dns: Vec<Observed<DnsResponse>>,
@@ -128,11 +136,19 @@ impl Pending {
             protocol: touch.protocol,
             port: touch.port,
         };
+        let host_key = |time: Micros| HostMinuteKey {
+            router: touch.router,
+            minute: time.div_euclid(MINUTE_US),
+            remote: touch.remote,
+        };
         if let Some(began_at) = touch.began_at {
             self.minutes.entry(key(began_at)).or_default().0 += 1;
+            self.host_minutes.entry(host_key(began_at)).or_default().0 += 1;
         }
         if !touch.moved.is_zero() {
             let (_, counters) = self.minutes.entry(key(touch.moved_at)).or_default();
+            *counters = counters.plus(touch.moved);
+            let (_, counters) = self.host_minutes.entry(host_key(touch.moved_at)).or_default();
             *counters = counters.plus(touch.moved);
         }
     }
@@ -168,6 +184,17 @@ impl Pending {
                     device: key.device,
                     protocol: key.protocol,
                     port: key.port,
+                    flows,
+                    counters,
+                })
+                .collect(),
+            host_minutes: self
+                .host_minutes
+                .into_iter()
+                .map(|(key, (flows, counters))| HostMinuteDelta {
+                    router: key.router,
+                    minute: key.minute,
+                    remote: key.remote,
                     flows,
                     counters,
                 })

@@ -21,7 +21,7 @@ use crate::{
         Enrichment,
         reverse::{self, ReverseStats},
     },
-    grpc, ingest,
+    grpc, ingest, jobs,
     store::Store,
     web,
 };
@@ -68,6 +68,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
         .with_context(|| format!("{}: cannot listen there", options.listen))?;
     let address = listener.local_addr()?;
 
+    let own = store.needs_own_maintenance().then(|| store.writer()).transpose()?;
+    let retention = tokio::spawn(jobs::retention(ingest.clone(), own, options.retention, clock.clone()));
+
     let enrichment = Enrichment::load(&options.enrich);
     tokio::spawn(Arc::clone(&enrichment).follow_files());
     let reverse_stats = Arc::new(ReverseStats::default());
@@ -94,6 +97,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     let shutdown = async {
         shutdown.await;
         info!("stopping");
+        retention.abort();
         // First, so that its last events are still taken.
         if let Some(local) = local {
             local.stop().await;

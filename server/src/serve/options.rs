@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     enrich::{EnrichOptions, whois::DEFAULT_SERVER},
-    store::DatabaseUrl,
+    store::{DatabaseUrl, Retention},
 };
 
 const DEFAULT_LISTEN: &str = "0.0.0.0:3000";
@@ -20,7 +20,7 @@ const DATABASE_FILE: &str = "netmon.db";
 const DEFAULT_REVERSE_DNS: u32 = 2;
 /// More would be a load test of somebody's resolver.
 const MOST_REVERSE_DNS: u32 = 100;
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 11] = [
     "listen",
     "data",
     "database_url",
@@ -30,6 +30,8 @@ const KEYS: [&str; 9] = [
     "oui_file",
     "reverse_dns_per_second",
     "whois_server",
+    "retention",
+    "max_size",
 ];
 
 /// Flags of `serve`, and their environment.
@@ -70,6 +72,8 @@ pub struct Options {
     pub local: bool,
     /// Where to look up what hosts and devices are.
     pub enrich: EnrichOptions,
+    /// For how long rows are kept.
+    pub retention: Retention,
 }
 
 /// A configuration file that cannot be used.
@@ -93,6 +97,37 @@ struct File {
     oui_file: Option<PathBuf>,
     reverse_dns_per_second: Option<u32>,
     whois_server: Option<String>,
+    retention: Retention,
+    max_size: Option<Size>,
+}
+
+/// A number of bytes, as a person writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "serde_yaml::Value")]
+struct Size(u64);
+
+impl TryFrom<serde_yaml::Value> for Size {
+    type Error = String;
+
+    fn try_from(value: serde_yaml::Value) -> Result<Self, String> {
+        let text = match &value {
+            serde_yaml::Value::String(text) => text.clone(),
+            serde_yaml::Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        };
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let factor = match text[digits.len()..].trim() {
+            "" => Some(1_u64),
+            "M" | "MB" => Some(1_000_000),
+            "G" | "GB" => Some(1_000_000_000),
+            "T" | "TB" => Some(1_000_000_000_000),
+            _ => None,
+        };
+        let bytes = factor.zip(digits.parse::<u64>().ok()).and_then(|(factor, n)| n.checked_mul(factor));
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("max_size: expected a size such as 500MB or 20GB, got {text:?}"))
+    }
 }
 
 impl ServeArgs {
@@ -129,6 +164,10 @@ impl ServeArgs {
                     None => Some(DEFAULT_SERVER.to_owned()),
                     Some(server) => Some(server).filter(|server| !server.is_empty()),
                 },
+            },
+            retention: Retention {
+                max_size_bytes: file.max_size.map_or(0, |Size(bytes)| bytes),
+                ..file.retention
             },
         })
     }
@@ -187,6 +226,22 @@ mod tests {
         assert!(options.local);
         assert_eq!(options.database_url.to_string(), "sqlite:/var/lib/netmon/netmon.db");
         assert_eq!(ServeArgs::default().resolve().unwrap().listen.to_string(), DEFAULT_LISTEN);
+    }
+
+    #[test]
+    fn what_is_kept_can_be_set() {
+        let text = "retention: {flows_days: 7, dns_days: 0}\nmax_size: 20GB\n";
+        let retention = with_file(text, ServeArgs::default()).unwrap().retention;
+        let expected =
+            Retention { flows_days: 7, dns_days: 0, max_size_bytes: 20_000_000_000, ..Retention::default() };
+        assert_eq!(retention, expected);
+        let size = |text: &str| with_file(text, ServeArgs::default()).map(|o| o.retention.max_size_bytes);
+        assert_eq!(size("max_size: 500"), Ok(500));
+        assert_eq!(size("max_size: 1 T"), Ok(1_000_000_000_000));
+        assert!(size("max_size: 20 apples").unwrap_err().contains("expected a size such as 500MB or 20GB"));
+        assert!(size("max_size: 99999999999T").is_err());
+        let wrong = with_file("retention: {flow_days: 7}", ServeArgs::default()).unwrap_err();
+        assert!(wrong.contains("unknown field `flow_days`, expected one of `flows_days`"), "{wrong}");
     }
 
     #[test]

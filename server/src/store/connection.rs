@@ -37,6 +37,10 @@ pub(super) enum Purpose {
 /// How long SQLite waits for another program's lock.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
 
+/// Asked of a new file before anything is in it: empty pages can then be given back, see `space`. An older file would
+/// not change, and asking would wait for the writer.
+const SQLITE_NEW: &str = "PRAGMA auto_vacuum = INCREMENTAL;";
+
 /// `synchronous=FULL`, because an acknowledgement is a promise. Foreign keys are checked where the schema has
 /// them, which is not on the hot tables. The log is cut back to 64 MiB after a checkpoint that let it grow.
 const SQLITE_WRITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -59,13 +63,19 @@ impl Connection {
                 let Some(path) = path.to_str() else {
                     return Err(StoreError::Unavailable(format!("{} is not UTF-8", path.display())));
                 };
+                let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
                 let mut connection = SqliteConnection::establish(&plain_path(path))?;
                 connection.set_prepared_statement_cache_size(CacheSize::Unbounded);
                 connection.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};"))?;
-                connection.batch_execute(match purpose {
-                    Purpose::Write => SQLITE_WRITE,
-                    Purpose::Read => SQLITE_READ,
-                })?;
+                match purpose {
+                    Purpose::Write => {
+                        if is_new {
+                            connection.batch_execute(SQLITE_NEW)?;
+                        }
+                        connection.batch_execute(SQLITE_WRITE)?;
+                    }
+                    Purpose::Read => connection.batch_execute(SQLITE_READ)?,
+                }
                 Ok(Self::Sqlite(connection))
             }
             DatabaseUrl::Postgres(url) => {

@@ -8,9 +8,20 @@ use diesel::upsert::excluded;
 use super::StoreError;
 use super::connection::{Connection, on_backend};
 use super::intern::{CHUNK, Interned};
-use super::rollup::add_up;
 use super::schema::{interface_minutes, router_minutes};
 use crate::domain::HealthMinute;
+
+/// `SET x = x + excluded.x` for each figure. A sum beyond 63 bits stays at the largest number: Postgres would
+/// refuse the row and with it everything behind it, SQLite would turn it into an inexact number.
+macro_rules! add_up {
+    ($table:ident: $($column:ident),* $(,)?) => {
+        ($($table::$column.eq(case_when(
+            $table::$column.gt(i64::MAX.into_sql::<BigInt>() - excluded($table::$column)),
+            i64::MAX.into_sql::<BigInt>(),
+        )
+        .otherwise($table::$column + excluded($table::$column))),)*)
+    };
+}
 
 #[derive(Insertable)]
 #[diesel(table_name = router_minutes, treat_none_as_default_value = false)]

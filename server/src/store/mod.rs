@@ -8,6 +8,7 @@
 //! [`Changes`]: crate::domain::Changes
 
 mod address;
+mod check;
 mod connection;
 mod counts;
 mod devices;
@@ -19,6 +20,7 @@ mod flow_reads;
 mod flow_row;
 mod flow_statements;
 mod flow_writes;
+mod fold;
 mod health_writes;
 mod host_facts;
 mod http_batches;
@@ -26,12 +28,17 @@ mod identities;
 mod intern;
 mod migrate;
 mod reader;
+mod retention;
 mod rollup;
+mod rollup_table;
 mod router;
 mod rows;
 mod schema;
 mod settings;
+mod space;
+mod sweep;
 mod text;
+mod top;
 mod totals;
 mod url;
 mod wanted;
@@ -41,8 +48,10 @@ use std::time::Duration;
 
 pub use error::StoreError;
 pub use reader::Reader;
+pub use retention::{Retention, Step, Sweep};
 pub use rows::{
-    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, Totals,
+    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, TopBy,
+    TopFilter, TopKey, TopList, TopRow, Totals,
 };
 pub use url::DatabaseUrl;
 pub use writer::{AttachedRouter, Writer};
@@ -78,6 +87,13 @@ impl Store {
     /// The write connection. One per process; several processes may each have one.
     pub fn writer(&self) -> Result<Writer, StoreError> {
         Writer::open(self.url.clone())
+    }
+
+    /// Whether maintenance needs a write connection of its own. In SQLite one writes at a time, and steps are short.
+    /// In Postgres a step may have to wait for a lock, which must not keep the writer from its commits.
+    #[must_use]
+    pub fn needs_own_maintenance(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Postgres(_))
     }
 
     /// The read side; cheap to clone.

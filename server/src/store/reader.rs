@@ -9,11 +9,12 @@ use diesel::sql_types::BigInt;
 use super::address::Address;
 use super::connection::{Connection, ReadConnections, on_backend};
 use super::rows::{
-    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Totals,
+    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, TopFilter,
+    TopList, Totals,
 };
-use super::schema::{devices, gaps, remote_hosts, routers};
-use super::{DatabaseUrl, StoreError, flow_reads, router, settings, totals};
-use crate::domain::{GapRow, RouterId};
+use super::schema::{devices, flows, gaps, remote_hosts, routers};
+use super::{DatabaseUrl, StoreError, flow_reads, router, settings, top, totals};
+use crate::domain::{GapRow, Micros, RouterId};
 
 /// Reads, several at a time, without waiting for the writer. All methods block.
 #[derive(Clone)]
@@ -207,6 +208,22 @@ impl Reader {
     /// The sums over flows and rollups, for anyone to compare. Reads every flow.
     pub fn totals(&self) -> Result<Totals, StoreError> {
         self.with(totals::totals)
+    }
+
+    /// Who moved most in a span. Reads rollups alone.
+    pub fn top(&self, filter: &TopFilter) -> Result<TopList, StoreError> {
+        self.with(|connection| top::top(connection, filter))
+    }
+
+    /// When the first of the flows that are kept ended; `None`: none is kept.
+    pub fn oldest_flow(&self) -> Result<Option<Micros>, StoreError> {
+        self.with(|connection| {
+            Ok(on_backend!(connection, |c| flows::table
+                .order(flows::id)
+                .select(flows::last_seen_us)
+                .first(c)
+                .optional())?)
+        })
     }
 
     /// A fact that the server keeps about itself.

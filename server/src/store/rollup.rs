@@ -1,141 +1,93 @@
-//! Minute rollups: what moved in a minute, by device and by service.
+//! Rollups: what moved in a minute, an hour and a day, by device, by service and by remote host.
+//!
+//! All of them are written in the transaction of the flows. A late event is thus in the minute, the hour and the day in
+//! which it happened, and the sums of every table are those of the flows at any moment.
 
 use std::collections::BTreeMap;
 
-use diesel::dsl::case_when;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
-use diesel::upsert::excluded;
 
 use super::StoreError;
-use super::connection::{Connection, on_backend};
+use super::connection::Connection;
 use super::intern::Interned;
-use super::schema::{device_minutes, service_minutes};
-use crate::domain::{Counters, MinuteDelta};
+use super::rollup_table::{Add, AddMany, DEVICES, HOSTS, Key, ROLLUPS, SERVICES, Sum};
+use crate::domain::Changes;
 
-/// `device_id` where no LAN device took part.
-const NO_DEVICE: i64 = 0;
+/// `device_id` where no LAN device took part, `host_id` where no outside address did.
+pub(super) const NOBODY: i64 = 0;
 
-/// Rows of one multi-row statement.
-const CHUNK: usize = 250;
+/// Rows by key, which is the order in which they are written: two servers then cannot block each other for ever.
+/// Summed here first, because Postgres refuses two rows with one key in one statement.
+pub(super) type Rows = BTreeMap<Key, Sum>;
 
-#[derive(Insertable)]
-#[diesel(table_name = device_minutes, treat_none_as_default_value = false)]
-struct DeviceMinute {
-    minute: i64,
-    router_id: i64,
-    device_id: i64,
-    flows: i64,
-    bytes_orig: i64,
-    bytes_reply: i64,
-    packets_orig: i64,
-    packets_reply: i64,
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = service_minutes, treat_none_as_default_value = false)]
-struct ServiceMinute {
-    minute: i64,
-    router_id: i64,
-    protocol: i16,
-    port: i32,
-    flows: i64,
-    bytes_orig: i64,
-    bytes_reply: i64,
-    packets_orig: i64,
-    packets_reply: i64,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    flows: i64,
-    counters: Counters,
-}
-
-impl Sum {
-    fn add(&mut self, delta: &MinuteDelta) {
-        self.flows = self.flows.saturating_add(delta.flows);
-        self.counters = self.counters.plus(delta.counters);
-    }
-}
-
-/// `SET x = x + excluded.x` for each figure. A sum beyond 63 bits stays at the largest number: Postgres would
-/// refuse the row and with it everything behind it, SQLite would turn it into an inexact number.
-macro_rules! add_up {
-    ($table:ident: $($column:ident),*) => {
-        ($($table::$column.eq(case_when(
-            $table::$column.gt(i64::MAX.into_sql::<BigInt>() - excluded($table::$column)),
-            i64::MAX.into_sql::<BigInt>(),
-        )
-        .otherwise($table::$column + excluded($table::$column))),)*)
-    };
-}
-
-pub(super) use add_up;
-
-/// Adds the deltas to both rollups. Summed here first, because Postgres refuses two rows with one key in one
-/// statement; in the order of the key, so that two servers cannot block each other for ever.
+/// Adds what moved to all rollups.
 pub(super) fn add(
     connection: &mut Connection,
     interned: &Interned,
-    deltas: &[MinuteDelta],
+    changes: &Changes,
 ) -> Result<(), StoreError> {
-    let mut devices: BTreeMap<(i64, i64, i64), Sum> = BTreeMap::new();
-    let mut services: BTreeMap<(i64, i64, u8, u16), Sum> = BTreeMap::new();
-    for delta in deltas {
+    let mut devices = Rows::new();
+    let mut services = Rows::new();
+    for delta in &changes.minutes {
         let router = delta.router.0;
         let device =
-            delta.device.and_then(|address| interned.device(delta.router, address)).unwrap_or(NO_DEVICE);
-        devices.entry((delta.minute, router, device)).or_default().add(delta);
-        services.entry((delta.minute, router, delta.protocol, delta.port)).or_default().add(delta);
+            delta.device.and_then(|address| interned.device(delta.router, address)).unwrap_or(NOBODY);
+        let service = [delta.minute, router, i64::from(delta.protocol), i64::from(delta.port)];
+        devices.entry([delta.minute, router, device, 0]).or_default().add(delta.flows, delta.counters);
+        services.entry(service).or_default().add(delta.flows, delta.counters);
     }
-    let devices: Vec<DeviceMinute> = devices
-        .into_iter()
-        .map(|((minute, router_id, device_id), Sum { flows, counters })| DeviceMinute {
-            minute,
-            router_id,
-            device_id,
-            flows,
-            bytes_orig: counters.bytes_orig,
-            bytes_reply: counters.bytes_reply,
-            packets_orig: counters.packets_orig,
-            packets_reply: counters.packets_reply,
-        })
-        .collect();
-    let services: Vec<ServiceMinute> = services
-        .into_iter()
-        .map(|((minute, router_id, protocol, port), Sum { flows, counters })| ServiceMinute {
-            minute,
-            router_id,
-            protocol: i16::from(protocol),
-            port: i32::from(port),
-            flows,
-            bytes_orig: counters.bytes_orig,
-            bytes_reply: counters.bytes_reply,
-            packets_orig: counters.packets_orig,
-            packets_reply: counters.packets_reply,
-        })
-        .collect();
-    for chunk in devices.chunks(CHUNK) {
-        on_backend!(&mut *connection, |c| diesel::insert_into(device_minutes::table)
-            .values(chunk)
-            .on_conflict((device_minutes::minute, device_minutes::router_id, device_minutes::device_id))
-            .do_update()
-            .set(add_up!(device_minutes: flows, bytes_orig, bytes_reply, packets_orig, packets_reply))
-            .execute(c))?;
+    let mut hosts = Rows::new();
+    for delta in &changes.host_minutes {
+        let host = delta.remote.and_then(|address| interned.host(address)).unwrap_or(NOBODY);
+        hosts.entry([delta.minute, delta.router.0, host, 0]).or_default().add(delta.flows, delta.counters);
     }
-    for chunk in services.chunks(CHUNK) {
-        on_backend!(&mut *connection, |c| diesel::insert_into(service_minutes::table)
-            .values(chunk)
-            .on_conflict((
-                service_minutes::minute,
-                service_minutes::router_id,
-                service_minutes::protocol,
-                service_minutes::port,
-            ))
-            .do_update()
-            .set(add_up!(service_minutes: flows, bytes_orig, bytes_reply, packets_orig, packets_reply))
-            .execute(c))?;
+
+    for (first, minutes) in [(DEVICES, &devices), (SERVICES, &services), (HOSTS, &hosts)] {
+        write_at(connection, first, minutes)?;
+        write_at(connection, first + 1, &coarser(first + 1, minutes))?;
+        write_at(connection, first + 2, &coarser(first + 2, minutes))?;
+    }
+    Ok(())
+}
+
+/// The rows of minutes in the unit of another table.
+fn coarser(place: usize, minutes: &Rows) -> Rows {
+    let mut rows = Rows::new();
+    for (&[minute, router, first, second], sum) in minutes {
+        let time = minute.div_euclid(ROLLUPS[place].minutes);
+        rows.entry([time, router, first, second]).or_default().add(sum.flows, sum.counters);
+    }
+    rows
+}
+
+/// Adds rows to the table at this place of [`ROLLUPS`].
+pub(super) fn write_at(connection: &mut Connection, place: usize, rows: &Rows) -> Result<(), StoreError> {
+    match place {
+        0 => write::<0>(connection, rows),
+        1 => write::<1>(connection, rows),
+        2 => write::<2>(connection, rows),
+        3 => write::<3>(connection, rows),
+        4 => write::<4>(connection, rows),
+        5 => write::<5>(connection, rows),
+        6 => write::<6>(connection, rows),
+        7 => write::<7>(connection, rows),
+        _ => write::<8>(connection, rows),
+    }
+}
+
+fn write<const TABLE: usize>(connection: &mut Connection, rows: &Rows) -> Result<(), StoreError> {
+    match connection {
+        // A row at a time, prepared once, is the fastest way into SQLite.
+        Connection::Sqlite(c) => {
+            for (key, sum) in rows {
+                Add::<TABLE>::new(key, sum).execute(c)?;
+            }
+        }
+        Connection::Postgres(c) => {
+            if !rows.is_empty() {
+                AddMany::<TABLE>::new(rows.iter()).execute(c)?;
+            }
+        }
     }
     Ok(())
 }

@@ -168,12 +168,124 @@ pub struct Sums {
 }
 
 /// The same sums over all tables that hold them. They agree, or something is wrong.
+///
+/// They are over everything that was ever counted: what a table holds, and what retention took out of it, of which the
+/// sums are kept. Tables that are kept for different times can be compared so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Over the flows, open and ended.
     pub flows: Sums,
+    /// The part of `flows` that retention took away.
+    pub removed: Sums,
     /// Over the minutes of the devices.
     pub device_minutes: Sums,
+    /// Over the hours of the devices.
+    pub device_hours: Sums,
+    /// Over the days of the devices.
+    pub device_days: Sums,
     /// Over the minutes of the services.
     pub service_minutes: Sums,
+    /// Over the hours of the services.
+    pub service_hours: Sums,
+    /// Over the days of the services.
+    pub service_days: Sums,
+    /// Over the minutes of the remote hosts.
+    pub host_minutes: Sums,
+    /// Over the hours of the remote hosts.
+    pub host_hours: Sums,
+    /// Over the days of the remote hosts.
+    pub host_days: Sums,
+}
+
+impl Totals {
+    /// The rollups by the names of their tables.
+    #[must_use]
+    pub fn rollups(&self) -> [(&'static str, Sums); 9] {
+        [
+            ("device_minutes", self.device_minutes),
+            ("device_hours", self.device_hours),
+            ("device_days", self.device_days),
+            ("service_minutes", self.service_minutes),
+            ("service_hours", self.service_hours),
+            ("service_days", self.service_days),
+            ("host_minutes", self.host_minutes),
+            ("host_hours", self.host_hours),
+            ("host_days", self.host_days),
+        ]
+    }
+
+    /// Whether every rollup holds what the flows moved.
+    #[must_use]
+    pub fn agree(&self) -> bool {
+        self.rollups().iter().all(|(_, sums)| *sums == self.flows)
+    }
+}
+
+/// What to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopBy {
+    /// LAN devices.
+    Device,
+    /// Protocols with the responder's port.
+    Service,
+    /// Remote hosts.
+    Host,
+}
+
+/// Which ranking.
+#[derive(Clone, Copy, Debug)]
+pub struct TopFilter {
+    /// Of what.
+    pub by: TopBy,
+    /// Seen by this router; `None`: by any.
+    pub router: Option<RouterId>,
+    /// From this moment.
+    pub from: Micros,
+    /// To this one, which is not in it.
+    pub to: Micros,
+    /// So many rows at most.
+    pub limit: usize,
+}
+
+/// A ranking by bytes of both directions, the most first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopList {
+    /// The span that is really covered: whole minutes up to three hours, whole hours up to four days, else whole days.
+    pub from: Micros,
+    /// Its end.
+    pub to: Micros,
+    /// The rows.
+    pub rows: Vec<TopRow>,
+}
+
+/// A row of a ranking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopRow {
+    /// Who.
+    pub key: TopKey,
+    /// How much.
+    pub sums: Sums,
+}
+
+/// What a row of a ranking stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopKey {
+    /// A device or a remote host.
+    Address {
+        /// Its row id.
+        id: i64,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A service.
+    Service {
+        /// IANA protocol number.
+        protocol: u8,
+        /// The responder's port.
+        port: u16,
+    },
+    /// Traffic in which no device or no outside address took part.
+    Nobody,
+    /// Everything that was not among the first of an hour or day that is over.
+    Others,
 }

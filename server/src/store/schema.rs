@@ -121,25 +121,11 @@ macro_rules! flow_table {
 flow_table!(flows);
 flow_table!(open_flows);
 
-diesel::table! {
-    device_minutes (minute, router_id, device_id) {
-        minute -> BigInt,
-        router_id -> BigInt,
-        device_id -> BigInt,
-        flows -> BigInt,
-        bytes_orig -> BigInt,
-        bytes_reply -> BigInt,
-        packets_orig -> BigInt,
-        packets_reply -> BigInt,
-    }
-}
+// The rollups' tables are not here: `rollup_table` makes their SQL.
 
 diesel::table! {
-    service_minutes (minute, router_id, protocol, port) {
-        minute -> BigInt,
-        router_id -> BigInt,
-        protocol -> SmallInt,
-        port -> Integer,
+    removed_sums (name) {
+        name -> Text,
         flows -> BigInt,
         bytes_orig -> BigInt,
         bytes_reply -> BigInt,

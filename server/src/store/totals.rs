@@ -7,22 +7,20 @@ use diesel::sql_types::BigInt;
 
 use super::StoreError;
 use super::connection::{Connection, on_backend};
+use super::rollup_table::{FIGURES, ROLLUPS};
 use super::rows::{Sums, Totals};
-use super::schema::{device_minutes, flows, open_flows, service_minutes};
+use super::schema::removed_sums;
 use crate::domain::Counters;
-
-/// A count, and the sums of four figures in two halves each.
-type Row = (i64, (i64, i64), (i64, i64), (i64, i64), (i64, i64));
 
 type Halves = (SqlLiteral<BigInt>, SqlLiteral<BigInt>);
 
 /// The sum of a figure that is not negative, as the sums of its upper and its lower 32 bits. A plain SUM() of
 /// what strangers can make as large as 63 bits fails in SQLite and leaves BIGINT in Postgres.
-fn halves(figure: &str) -> Halves {
-    (
-        sql(&format!("CAST(COALESCE(SUM(({figure}) >> 32), 0) AS BIGINT)")),
-        sql(&format!("CAST(COALESCE(SUM(({figure}) & 4294967295), 0) AS BIGINT)")),
-    )
+fn halves(figure: &str) -> [String; 2] {
+    [
+        format!("CAST(COALESCE(SUM(({figure}) >> 32), 0) AS BIGINT)"),
+        format!("CAST(COALESCE(SUM(({figure}) & 4294967295), 0) AS BIGINT)"),
+    ]
 }
 
 /// The sum that the halves stand for, at most `i64::MAX`.
@@ -33,69 +31,140 @@ pub(super) fn whole((upper, lower): (i64, i64)) -> i64 {
 
 /// The sum of a column as an expression of one table.
 pub(super) fn sum_of(column: &str) -> Halves {
-    halves(column)
+    let [upper, lower] = halves(column);
+    (sql(&upper), sql(&lower))
 }
 
-impl Sums {
-    fn of(flows: i64, (_, bytes_orig, bytes_reply, packets_orig, packets_reply): Row) -> Self {
+/// The halves of the five figures.
+#[derive(QueryableByName)]
+pub(super) struct SumFigures {
+    #[diesel(sql_type = BigInt)]
+    flows_upper: i64,
+    #[diesel(sql_type = BigInt)]
+    flows_lower: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes_orig_upper: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes_orig_lower: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes_reply_upper: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes_reply_lower: i64,
+    #[diesel(sql_type = BigInt)]
+    packets_orig_upper: i64,
+    #[diesel(sql_type = BigInt)]
+    packets_orig_lower: i64,
+    #[diesel(sql_type = BigInt)]
+    packets_reply_upper: i64,
+    #[diesel(sql_type = BigInt)]
+    packets_reply_lower: i64,
+}
+
+impl From<SumFigures> for Sums {
+    fn from(row: SumFigures) -> Self {
         Self {
-            flows,
+            flows: whole((row.flows_upper, row.flows_lower)),
             counters: Counters {
-                bytes_orig: whole(bytes_orig),
-                bytes_reply: whole(bytes_reply),
-                packets_orig: whole(packets_orig),
-                packets_reply: whole(packets_reply),
+                bytes_orig: whole((row.bytes_orig_upper, row.bytes_orig_lower)),
+                bytes_reply: whole((row.bytes_reply_upper, row.bytes_reply_lower)),
+                packets_orig: whole((row.packets_orig_upper, row.packets_orig_lower)),
+                packets_reply: whole((row.packets_reply_upper, row.packets_reply_lower)),
             },
         }
     }
+}
 
-    fn plus(self, other: Self) -> Self {
+/// The select list of a [`SumFigures`]. `figures` are the expressions in the order of [`FIGURES`].
+pub(super) fn sum_columns(figures: [&str; 5]) -> String {
+    let columns: Vec<String> = FIGURES
+        .iter()
+        .zip(figures)
+        .map(|(name, figure)| {
+            let [upper, lower] = halves(figure);
+            format!("{upper} AS {name}_upper, {lower} AS {name}_lower")
+        })
+        .collect();
+    columns.join(", ")
+}
+
+/// What one row of `flows` or `open_flows` adds to the sums.
+pub(super) const WATCHED: [&str; 5] = [
+    "CAST(1 AS BIGINT)",
+    "bytes_orig - bytes_orig_before",
+    "bytes_reply - bytes_reply_before",
+    "packets_orig - packets_orig_before",
+    "packets_reply - packets_reply_before",
+];
+
+impl Sums {
+    /// The sum, at most `i64::MAX` each.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self { flows: self.flows.saturating_add(other.flows), counters: self.counters.plus(other.counters) }
     }
 }
 
-macro_rules! flow_sums {
-    ($connection:expr, $table:ident) => {{
-        let row: Row = on_backend!($connection, |c| $table::table
-            .select((
-                sql::<BigInt>("COUNT(*)"),
-                halves("bytes_orig - bytes_orig_before"),
-                halves("bytes_reply - bytes_reply_before"),
-                halves("packets_orig - packets_orig_before"),
-                halves("packets_reply - packets_reply_before"),
-            ))
-            .get_result(c))?;
-        Sums::of(row.0, row)
-    }};
+/// The sums of what a query's rows hold, `from` being its FROM clause and what follows.
+pub(super) fn sums(connection: &mut Connection, figures: [&str; 5], from: &str) -> Result<Sums, StoreError> {
+    let query = format!("SELECT {} FROM {from}", sum_columns(figures));
+    let row: SumFigures = on_backend!(connection, |c| diesel::sql_query(query).get_result(c))?;
+    Ok(row.into())
 }
 
-macro_rules! minute_sums {
-    ($connection:expr, $table:ident) => {{
-        let (flows, row): ((i64, i64), Row) = on_backend!($connection, |c| $table::table
-            .select((
-                halves("flows"),
-                (
-                    sql::<BigInt>("COUNT(*)"),
-                    halves("bytes_orig"),
-                    halves("bytes_reply"),
-                    halves("packets_orig"),
-                    halves("packets_reply"),
-                ),
-            ))
-            .get_result(c))?;
-        Sums::of(whole(flows), row)
-    }};
+/// What retention took out of a table.
+pub(super) fn removed(connection: &mut Connection, table: &str) -> Result<Sums, StoreError> {
+    type Row = (i64, i64, i64, i64, i64);
+    let row: Option<Row> = on_backend!(connection, |c| removed_sums::table
+        .find(table)
+        .select((
+            removed_sums::flows,
+            removed_sums::bytes_orig,
+            removed_sums::bytes_reply,
+            removed_sums::packets_orig,
+            removed_sums::packets_reply,
+        ))
+        .first(c)
+        .optional())?;
+    Ok(row.map_or_else(Sums::default, |(flows, bytes_orig, bytes_reply, packets_orig, packets_reply)| Sums {
+        flows,
+        counters: Counters { bytes_orig, bytes_reply, packets_orig, packets_reply },
+    }))
 }
 
 /// The sums over all tables, on one state of the database. Reads every flow.
 pub(super) fn totals(connection: &mut Connection) -> Result<Totals, StoreError> {
     connection.snapshot(|connection| {
-        let ended = flow_sums!(&mut *connection, flows);
-        let open = flow_sums!(&mut *connection, open_flows);
+        let ended = sums(connection, WATCHED, "flows")?;
+        let open = sums(connection, WATCHED, "open_flows")?;
+        let gone = removed(connection, "flows")?;
+        let mut rollups = [Sums::default(); ROLLUPS.len()];
+        for (place, rollup) in rollups.iter_mut().zip(&ROLLUPS) {
+            let kept = sums(connection, FIGURES, rollup.table)?;
+            *place = kept.plus(removed(connection, rollup.table)?);
+        }
+        let [
+            device_minutes,
+            device_hours,
+            device_days,
+            service_minutes,
+            service_hours,
+            service_days,
+            host_minutes,
+            host_hours,
+            host_days,
+        ] = rollups;
         Ok(Totals {
-            flows: ended.plus(open),
-            device_minutes: minute_sums!(&mut *connection, device_minutes),
-            service_minutes: minute_sums!(&mut *connection, service_minutes),
+            flows: ended.plus(open).plus(gone),
+            removed: gone,
+            device_minutes,
+            device_hours,
+            device_days,
+            service_minutes,
+            service_hours,
+            service_days,
+            host_minutes,
+            host_hours,
+            host_days,
         })
     })
 }

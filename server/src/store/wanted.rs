@@ -38,6 +38,12 @@ impl<'a> Wanted<'a> {
                 wanted.device(interned, (delta.router, address), Seen { first: at, last: at }, false);
             }
         }
+        for delta in &changes.host_minutes {
+            if let Some(address) = delta.remote {
+                let at = delta.minute.saturating_mul(MINUTE_US);
+                wanted.host(interned, address, Seen { first: at, last: at }, false);
+            }
+        }
         for flow in &changes.named {
             if let Some(domain) = flow.name.domain.as_deref() {
                 wanted.domain(interned, domain, flow.last_seen, false);

@@ -8,7 +8,7 @@ use super::intern::Interned;
 use super::schema::id_blocks;
 use super::{
     DatabaseUrl, StoreError, dns_writes, drop_writes, event_writes, flow_reads, flow_writes, health_writes,
-    http_batches, identities, rollup, router, settings,
+    http_batches, identities, rollup, router, settings, space,
 };
 use crate::domain::{Changes, CursorMove, FlowRecord, Micros, RouterId};
 
@@ -48,7 +48,7 @@ struct Fingerprint {
     finished: Vec<i64>,
     open: Vec<i64>,
     digests: Vec<[u8; 32]>,
-    lengths: [usize; 11],
+    lengths: [usize; 12],
 }
 
 impl Fingerprint {
@@ -63,6 +63,7 @@ impl Fingerprint {
                 changes.devices.len(),
                 changes.closed.len(),
                 changes.minutes.len(),
+                changes.host_minutes.len(),
                 changes.gaps.len(),
                 changes.raw.len(),
                 changes.dns.len(),
@@ -178,6 +179,19 @@ impl Writer {
         self.try_commit(changes)
     }
 
+    /// Runs one step of maintenance in a transaction of its own.
+    pub(super) fn maintain<T>(
+        &mut self,
+        body: impl Fn(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with_connection(|connection| connection.write(&body))
+    }
+
+    /// Lets a SQLite file shrink now rather than at the next checkpoint.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.with_connection(space::checkpoint)
+    }
+
     fn try_commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let mut connection = self.take_connection()?;
         let interned = &mut self.interned;
@@ -192,7 +206,7 @@ impl Writer {
             flow_writes::remove_open(connection, &changes.closed)?;
             flow_writes::insert_ended(connection, interned, &changes.finished)?;
             flow_writes::upsert_open(connection, interned, &changes.open)?;
-            rollup::add(connection, interned, &changes.minutes)?;
+            rollup::add(connection, interned, changes)?;
             event_writes::insert_gaps(connection, &changes.gaps)?;
             event_writes::insert_raw(connection, &changes.raw)?;
             dns_writes::insert_responses(connection, interned, &changes.dns)?;

@@ -56,7 +56,14 @@ pub(crate) struct Sums {
 pub(crate) struct Totals {
     pub(crate) flows: Sums,
     pub(crate) device_minutes: Sums,
+    pub(crate) device_hours: Sums,
+    pub(crate) device_days: Sums,
     pub(crate) service_minutes: Sums,
+    pub(crate) service_hours: Sums,
+    pub(crate) service_days: Sums,
+    pub(crate) host_minutes: Sums,
+    pub(crate) host_hours: Sums,
+    pub(crate) host_days: Sums,
     pub(crate) agree: bool,
 }
 

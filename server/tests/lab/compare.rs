@@ -164,7 +164,14 @@ pub(crate) fn totals(flows: &[Flow], totals: api::Totals) -> anyhow::Result<()> 
     for (name, shown) in [
         ("flows", totals.flows),
         ("device_minutes", totals.device_minutes),
+        ("device_hours", totals.device_hours),
+        ("device_days", totals.device_days),
         ("service_minutes", totals.service_minutes),
+        ("service_hours", totals.service_hours),
+        ("service_days", totals.service_days),
+        ("host_minutes", totals.host_minutes),
+        ("host_hours", totals.host_hours),
+        ("host_days", totals.host_days),
     ] {
         ensure!(shown == sums, "the sums of {name} are {shown:?}, those of the listed flows {sums:?}");
     }

@@ -3,7 +3,9 @@
 use netmon_server::domain::{Changes, Counters, DeviceTouch, HostTouch, RouterUpdate};
 use netmon_server::store::{DatabaseUrl, Page, Store, StoreError, Sums};
 
-use crate::sample::{NOON, NOON_MINUTE, cursor, delta, ended, gap, heard, ip, open, ping6, raw, tcp};
+use crate::sample::{
+    NOON, NOON_MINUTE, cursor, delta, ended, gap, heard, host_delta, ip, open, ping6, raw, tcp,
+};
 use crate::{all_flows, opened};
 
 const EVERYTHING: Page = Page { before: None, limit: 1_000 };
@@ -101,12 +103,22 @@ pub(crate) fn rollups_add_up(url: &DatabaseUrl) {
     let mut other_port = delta(&flow, NOON_MINUTE, 0, moved);
     other_port.port = 53;
     // Two deltas of one device and minute that differ in the service alone, and one that has no device.
+    let mut nowhere = host_delta(&flow, NOON_MINUTE, 0, moved);
+    nowhere.remote = None;
+    let mut next_day = host_delta(&flow, NOON_MINUTE + 24 * 60, 0, moved);
+    next_day.remote = Some(ip("203.0.113.77"));
     let changes = Changes {
         minutes: vec![
             delta(&flow, NOON_MINUTE, 1, moved),
             other_port,
             elsewhere,
             delta(&flow, NOON_MINUTE + 1, 0, moved),
+        ],
+        host_minutes: vec![
+            host_delta(&flow, NOON_MINUTE, 1, moved),
+            host_delta(&flow, NOON_MINUTE + 59, 0, moved),
+            nowhere,
+            next_day,
         ],
         ..Changes::default()
     };
@@ -117,9 +129,11 @@ pub(crate) fn rollups_add_up(url: &DatabaseUrl) {
         flows: 2,
         counters: Counters { bytes_orig: 8, bytes_reply: 160, packets_orig: 2_400, packets_reply: 32_000 },
     };
-    assert_eq!(totals.device_minutes, expected);
-    assert_eq!(totals.service_minutes, expected);
+    for (name, sums) in totals.rollups() {
+        assert_eq!(sums, expected, "{name}");
+    }
     assert_eq!(totals.flows, Sums::default());
+    assert!(!totals.agree());
 }
 
 /// Counters of strangers can be as large as 63 bits. That must neither fail nor go astray.
@@ -133,7 +147,8 @@ pub(crate) fn a_rollup_stops_at_the_largest_number(url: &DatabaseUrl) {
     writer.commit(&ended(&[huge])).unwrap();
     writer.commit(&ended(&[tcp(router, 3)])).unwrap();
     let totals = store.reader().totals().unwrap();
-    for sums in [totals.flows, totals.device_minutes, totals.service_minutes] {
+    assert!(totals.agree());
+    for (_, sums) in totals.rollups() {
         assert_eq!(sums.flows, 3);
         assert_eq!(sums.counters.bytes_orig, i64::MAX);
         assert_eq!(sums.counters.bytes_reply, 20_000 + 20_000 + 19_800);
@@ -153,8 +168,9 @@ pub(crate) fn totals_agree(url: &DatabaseUrl) {
         counters: Counters { bytes_orig: 1_800, bytes_reply: 39_600, packets_orig: 18, packets_reply: 56 },
     };
     assert_eq!(totals.flows, expected);
-    assert_eq!(totals.device_minutes, expected);
-    assert_eq!(totals.service_minutes, expected);
+    for (name, sums) in totals.rollups() {
+        assert_eq!(sums, expected, "{name}");
+    }
 }
 
 pub(crate) fn routers_keep_what_is_not_new(url: &DatabaseUrl) {

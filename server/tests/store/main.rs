@@ -3,6 +3,7 @@
 //! Without Postgres' programs its stories are ignored, and say so; with `NETMON_REQUIRE_POSTGRES=1` in the
 //! environment they fail instead.
 
+mod checks;
 mod commits;
 mod events;
 mod failures;
@@ -12,9 +13,11 @@ mod hosts;
 mod postgres;
 mod proxy;
 mod reads;
+mod retention;
 mod sample;
 mod schema;
 mod small_disk;
+mod tops;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -71,6 +74,13 @@ const STORIES: &[(&str, Story)] = stories![
     reads::lists_show_gaps_devices_and_losses,
     reads::reading_goes_on_beside_an_open_write,
     reads::a_setting_is_set_once,
+    checks::a_sound_database_has_no_findings,
+    checks::what_is_wrong_is_found,
+    retention::rows_go_when_their_time_is_over,
+    retention::a_late_event_changes_no_sum,
+    retention::what_moved_little_is_added_up,
+    tops::a_ranking_covers_its_span,
+    tops::nobody_has_a_row,
     schema::two_writers_never_share_an_id,
     schema::a_newer_database_is_refused,
     schema::servers_may_start_at_once,
@@ -107,6 +117,10 @@ fn main() -> ExitCode {
         }),
         Trial::test("sqlite::failures::what_is_not_a_database_is_named", || {
             on_sqlite(failures::what_is_not_a_database_is_named)
+        }),
+        Trial::test("sqlite::retention::the_space_comes_back", || on_sqlite(retention::the_space_comes_back)),
+        Trial::test("sqlite::checks::a_backup_is_one_state_beside_a_writer", || {
+            on_sqlite(checks::a_backup_is_one_state_beside_a_writer)
         }),
         Trial::ignorable_test("sqlite::small_disk::a_full_disk_heals", small_disk::a_full_disk_heals),
     ];

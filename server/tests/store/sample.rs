@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use netmon_server::domain::{
     Changes, Counters, CursorMove, DeviceTouch, Direction, End, FlowId, FlowKey, FlowName, FlowRecord,
-    GapRow, HostTouch, Icmp, Micros, MinuteDelta, NameReason, RawEvent, RouterId, RouterUpdate, Tuple,
+    GapRow, HostMinuteDelta, HostTouch, Icmp, Micros, MinuteDelta, NameReason, RawEvent, RouterId,
+    RouterUpdate, Tuple,
 };
 
 /// 2025-06-01T12:00:00Z, at the start of a minute.
@@ -106,6 +107,11 @@ pub(crate) fn delta(flow: &FlowRecord, minute: i64, flows: i64, counters: Counte
     }
 }
 
+/// The same by its remote host.
+pub(crate) fn host_delta(flow: &FlowRecord, minute: i64, flows: i64, counters: Counters) -> HostMinuteDelta {
+    HostMinuteDelta { router: flow.router, minute, remote: flow.remote, flows, counters }
+}
+
 /// A commit that ends flows nobody had heard of: each with its device, host and minute.
 pub(crate) fn ended(flows: &[FlowRecord]) -> Changes {
     let mut changes = Changes { finished: flows.to_vec(), ..Changes::default() };
@@ -122,6 +128,7 @@ pub(crate) fn ended(flows: &[FlowRecord]) -> Changes {
             changes.hosts.push(HostTouch { address, first_seen, last_seen });
         }
         changes.minutes.push(delta(flow, NOON_MINUTE, 1, flow.watched()));
+        changes.host_minutes.push(host_delta(flow, NOON_MINUTE, 1, flow.watched()));
     }
     changes
 }

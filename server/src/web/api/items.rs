@@ -80,8 +80,17 @@ struct SumsItem {
 #[derive(Serialize)]
 pub(super) struct TotalsItem {
     flows: SumsItem,
+    /// The part of `flows` that retention took away.
+    removed: SumsItem,
     device_minutes: SumsItem,
+    device_hours: SumsItem,
+    device_days: SumsItem,
     service_minutes: SumsItem,
+    service_hours: SumsItem,
+    service_days: SumsItem,
+    host_minutes: SumsItem,
+    host_hours: SumsItem,
+    host_days: SumsItem,
     /// Whether all of them are the same.
     agree: bool,
 }
@@ -272,10 +281,18 @@ impl From<GapEntry> for GapItem {
 impl From<Totals> for TotalsItem {
     fn from(totals: Totals) -> Self {
         Self {
-            agree: totals.flows == totals.device_minutes && totals.flows == totals.service_minutes,
+            agree: totals.agree(),
             flows: totals.flows.into(),
+            removed: totals.removed.into(),
             device_minutes: totals.device_minutes.into(),
+            device_hours: totals.device_hours.into(),
+            device_days: totals.device_days.into(),
             service_minutes: totals.service_minutes.into(),
+            service_hours: totals.service_hours.into(),
+            service_days: totals.service_days.into(),
+            host_minutes: totals.host_minutes.into(),
+            host_hours: totals.host_hours.into(),
+            host_days: totals.host_days.into(),
         }
     }
 }

@@ -1,0 +1,102 @@
+//! What the program does instead of serving: one command, one file.
+
+mod backup;
+mod check;
+mod cleanup;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{
+    serve::{Options, ServeArgs},
+    store::{DatabaseUrl, Store},
+};
+
+/// The commands beside `serve`.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Take away what was kept long enough, and give the space back; a server may run meanwhile
+    Cleanup(DatabaseArgs),
+    /// Take away DNS questions and answers that were kept long enough
+    DnsPrune(DatabaseArgs),
+    /// Bring the database's schema up to this program's
+    Migrate(DatabaseArgs),
+    /// Copy the SQLite database into a new file while a server runs
+    Backup {
+        /// Which database
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// The file to make; it must not exist
+        to: PathBuf,
+    },
+    /// Look for damage, for rows that belong to nothing, and for sums that differ; exit code 1 if there are any
+    Check(DatabaseArgs),
+}
+
+/// Which database.
+#[derive(clap::Args, Debug, Default)]
+pub struct DatabaseArgs {
+    /// Directory of the database [default: ./netmon-data]
+    #[arg(long, env = "NETMON_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// sqlite:PATH, a plain path, or postgres://... [default: DATA/netmon.db]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<DatabaseUrl>,
+    /// The server's configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl DatabaseArgs {
+    fn resolve(self) -> anyhow::Result<Options> {
+        let Self { data, database_url, config } = self;
+        Ok(ServeArgs { data, database_url, config, ..ServeArgs::default() }.resolve()?)
+    }
+}
+
+/// Runs a command, and says on stderr why it failed.
+#[must_use]
+pub fn run(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Cleanup(database) => cleanup::cleanup(database),
+        Command::DnsPrune(database) => cleanup::dns_prune(database),
+        Command::Migrate(database) => migrate(database),
+        Command::Backup { database, to } => backup::backup(database, &to),
+        Command::Check(database) => check::check(database),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("netmon-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn migrate(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
+    let options = database.resolve()?;
+    open_or_make(&options)?;
+    say(&format!("{} has this program's schema", options.database_url))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open_or_make(options: &Options) -> anyhow::Result<Store> {
+    Store::open(&options.database_url)
+        .with_context(|| format!("the database {} cannot be used", options.database_url))
+}
+
+/// Opens a database that must exist: a mistyped path must not make an empty one.
+fn open(options: &Options) -> anyhow::Result<Store> {
+    if let DatabaseUrl::Sqlite(path) = &options.database_url
+        && !path.exists()
+    {
+        anyhow::bail!("{}: there is no database; name it with --data or --database-url", path.display());
+    }
+    open_or_make(options)
+}
+
+/// A line on stdout.
+fn say(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}")
+}

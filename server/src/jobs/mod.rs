@@ -1,0 +1,5 @@
+//! What the server does beside serving, by the clock.
+
+mod retention;
+
+pub use retention::retention;

@@ -1,0 +1,65 @@
+//! Takes old rows away beside ingest.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    clock::Clock,
+    ingest::Ingest,
+    store::{Retention, Step, StoreError, Sweep, Writer},
+};
+
+/// After the start, and between two sweeps.
+const FIRST: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// After a step the writer is left alone for so many times as long as the step took, and so long at least.
+const PAUSE: u32 = 4;
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+
+/// Sweeps until it is aborted. `own` is a connection for it alone; without one the steps go between the writer's
+/// commits.
+pub async fn retention(ingest: Ingest, mut own: Option<Writer>, retention: Retention, clock: Arc<dyn Clock>) {
+    let mut pause = FIRST;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = EVERY;
+        match sweep(&ingest, &mut own, retention.sweep(clock.now())).await {
+            Ok(0) => {}
+            Ok(removed) => info!(removed, "rows that were kept long enough are gone"),
+            Err(error) => warn!(%error, "old rows stay for now: the next sweep tries again"),
+        }
+    }
+}
+
+async fn sweep(ingest: &Ingest, own: &mut Option<Writer>, mut sweep: Sweep) -> Result<u64, StoreError> {
+    loop {
+        let step = move |writer: &mut Writer| {
+            let began = Instant::now();
+            let result = sweep.step(writer);
+            (sweep, result, began.elapsed())
+        };
+        let (back, result, took) = match own.take() {
+            None => ingest.chore(|writer| Ok(step(writer))).await?,
+            Some(mut writer) => {
+                let done = tokio::task::spawn_blocking(move || {
+                    let done = step(&mut writer);
+                    (writer, done)
+                });
+                let (writer, done) =
+                    done.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                *own = Some(writer);
+                done
+            }
+        };
+        sweep = back;
+        match result? {
+            Step::More => tokio::time::sleep((took * PAUSE).max(PAUSE_MIN)).await,
+            Step::Done { removed } => return Ok(removed),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! For how long rows are kept, and taking away the others in small steps.
+//!
+//! A sweep goes from table to table. Each step is one small transaction, so that commits come between them; its size
+//! follows the time that the one before took. What is taken from flows and rollups stays in `removed_sums`, so that
+//! [`Totals`](super::Totals) are over everything that was ever counted.
+
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::rollup_table::{HOSTS, ROLLUPS, SERVICES};
+use super::{StoreError, Writer, fold, space, sweep};
+use crate::domain::{MINUTE_US, Micros};
+
+const DAY_US: Micros = 24 * 60 * MINUTE_US;
+
+/// A step that takes longer makes the next one smaller.
+const STEP_MS: u128 = 8;
+
+/// Rows of the first step, of the smallest and of the largest.
+const ROWS_FIRST: i64 = 250;
+const ROWS_MIN: i64 = 20;
+const ROWS_MAX: i64 = 4_000;
+
+/// How many rows an hour or a day keeps of what moved most, per router, once it is over.
+const TOP_OF_HOUR: i64 = 100;
+const TOP_OF_DAY: i64 = 500;
+
+/// For how many days rows are kept; zero: for ever. The days of the rollups are always kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Flows, from their end.
+    pub flows_days: u32,
+    /// Minutes of devices and services, and of a router's own state.
+    pub minutes_days: u32,
+    /// Minutes of remote hosts, of which there are many more.
+    pub host_minutes_days: u32,
+    /// Hours of the rollups.
+    pub hours_days: u32,
+    /// DNS questions and answers.
+    pub dns_days: u32,
+    /// Packets that a firewall dropped.
+    pub drops_days: u32,
+    /// Events without a table of their own.
+    pub raw_days: u32,
+    /// Gaps, hits and incidents.
+    pub incidents_days: u32,
+    /// The database does not grow beyond this: the oldest flows, DNS answers, drops and raw events go first, however
+    /// young they are. Zero: it may.
+    #[serde(skip)]
+    pub max_size_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            flows_days: 30,
+            minutes_days: 14,
+            host_minutes_days: 2,
+            hours_days: 400,
+            dns_days: 30,
+            drops_days: 90,
+            raw_days: 3,
+            incidents_days: 400,
+            max_size_bytes: 0,
+        }
+    }
+}
+
+/// Rows with an id and a time, in the order in which they came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed {
+    pub(super) table: &'static str,
+    /// The time that decides, and the one before which no younger row follows.
+    pub(super) ended: &'static str,
+    pub(super) began: &'static str,
+    /// Whether its rows are in the totals.
+    pub(super) counted: bool,
+    /// A table of its parts, and the column that names the row they belong to.
+    pub(super) parts: Option<(&'static str, &'static str)>,
+}
+
+const FLOWS: Timed =
+    Timed { table: "flows", ended: "last_seen_us", began: "first_seen_us", counted: true, parts: None };
+
+const fn timed(table: &'static str, time: &'static str) -> Timed {
+    Timed { table, ended: time, began: time, counted: false, parts: None }
+}
+
+const RAW: Timed = timed("raw_events", "time_us");
+const GAPS: Timed = timed("gaps", "to_us");
+
+const DROPS: Timed = timed("firewall_drops", "time_us");
+const DNS_QUERIES: Timed =
+    Timed { parts: Some(("dns_answers", "query_id")), ..timed("dns_queries", "time_us") };
+const DNS_BUCKETS: Timed = timed("dns_buckets", "bucket_start_us");
+
+/// DNS questions, with their answers.
+const DNS: [Timed; 2] = [DNS_QUERIES, DNS_BUCKETS];
+
+/// What the size cap takes from.
+pub(super) const CAPPED: [Timed; 4] = [FLOWS, DNS_QUERIES, DROPS, RAW];
+
+/// A router's own state, by minute.
+const STATES: [&str; 2] = ["router_minutes", "interface_minutes"];
+
+/// One table's part of a sweep.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    /// Rows whose time is before this one.
+    Timed(Timed, Micros),
+    /// Buckets of the rollup at this place before this one.
+    Buckets(usize, i64),
+    /// Minutes of a table before this one that are in no sum.
+    Minutes(&'static str, i64),
+    /// All but the first so many of each bucket before this one.
+    Fold(usize, i64, i64),
+    /// Down to so many bytes.
+    Size(u64),
+    /// Empty pages back to the file system.
+    Space(u64),
+}
+
+/// One pass over all tables.
+#[derive(Debug)]
+pub struct Sweep {
+    tasks: std::vec::IntoIter<Task>,
+    task: Option<Task>,
+    /// How far the present task is, by id or time.
+    at: i64,
+    rows: i64,
+    removed: u64,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// The sweep is over; it took away so many rows.
+    Done {
+        /// Rows.
+        removed: u64,
+    },
+}
+
+/// What became of the present task.
+pub(super) enum Went {
+    /// There is more of it; so many rows are gone, and the next step begins after this id or time.
+    On {
+        removed: u64,
+        at: i64,
+    },
+    Through,
+}
+
+impl Retention {
+    /// A pass over all tables, at this time.
+    #[must_use]
+    pub fn sweep(&self, now: Micros) -> Sweep {
+        let before = |days: u32| (days > 0).then(|| now - i64::from(days) * DAY_US);
+        let mut tasks = Vec::new();
+        for (table, days) in [(FLOWS, self.flows_days), (RAW, self.raw_days), (GAPS, self.incidents_days)] {
+            tasks.extend(before(days).map(|before| Task::Timed(table, before)));
+        }
+        for table in STATES {
+            let minute = before(self.minutes_days).map(|before| before.div_euclid(MINUTE_US));
+            tasks.extend(minute.map(|minute| Task::Minutes(table, minute)));
+        }
+        for (place, rollup) in ROLLUPS.iter().enumerate() {
+            let days = match (rollup.time, place) {
+                ("minute", HOSTS) => self.host_minutes_days,
+                ("minute", _) => self.minutes_days,
+                ("hour", _) => self.hours_days,
+                _ => 0,
+            };
+            let bucket_us = rollup.minutes * MINUTE_US;
+            tasks.extend(before(days).map(|before| Task::Buckets(place, before.div_euclid(bucket_us))));
+        }
+        // Late events still find most of their rows in the two hours or days before.
+        for (first, top, unit) in [(1, TOP_OF_HOUR, 60 * MINUTE_US), (2, TOP_OF_DAY, DAY_US)] {
+            for kind in [SERVICES, HOSTS] {
+                tasks.push(Task::Fold(kind + first, now.div_euclid(unit) - 2, top));
+            }
+        }
+        if self.max_size_bytes > 0 {
+            tasks.push(Task::Size(self.max_size_bytes));
+        }
+        tasks.push(Task::Space(self.max_size_bytes));
+        Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
+    }
+}
+
+impl Retention {
+    /// A pass over DNS alone.
+    #[must_use]
+    pub fn dns_sweep(&self, now: Micros) -> Sweep {
+        let before = now - i64::from(self.dns_days) * DAY_US;
+        let tasks: Vec<Task> = match self.dns_days {
+            0 => Vec::new(),
+            _ => DNS.iter().map(|table| Task::Timed(*table, before)).chain([Task::Space(0)]).collect(),
+        };
+        Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
+    }
+}
+
+impl Sweep {
+    /// The next small step. After an error it can be taken again.
+    pub fn step(&mut self, writer: &mut Writer) -> Result<Step, StoreError> {
+        if self.task.is_none() {
+            self.task = self.tasks.next();
+            self.at = 0;
+        }
+        let Some(task) = self.task else { return Ok(Step::Done { removed: self.removed }) };
+        let (at, rows) = (self.at, self.rows);
+        let began = Instant::now();
+        let went = writer.maintain(|connection| match task {
+            Task::Timed(table, before) => sweep::rows(connection, &table, before, at, rows),
+            Task::Buckets(place, before) => sweep::buckets(connection, &ROLLUPS[place], before, rows),
+            Task::Minutes(table, before) => sweep::minutes(connection, table, before, rows),
+            Task::Fold(place, before, top) => fold::buckets(connection, place, before, top, rows),
+            Task::Size(most) => space::shrink(connection, most, rows),
+            Task::Space(most) => space::give_back(connection, most, rows),
+        })?;
+        match went {
+            Went::On { removed, at } => {
+                self.at = at;
+                self.removed += removed;
+                let slow = began.elapsed().as_millis() > STEP_MS;
+                self.rows = if slow { self.rows / 2 } else { self.rows + self.rows / 4 };
+                self.rows = self.rows.clamp(ROWS_MIN, ROWS_MAX);
+            }
+            Went::Through => self.task = None,
+        }
+        Ok(Step::More)
+    }
+}

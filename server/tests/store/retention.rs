@@ -1,0 +1,172 @@
+//! What is taken away, what stays, and that the sums know of both.
+
+use netmon_server::domain::{Changes, Counters, FlowRecord, MINUTE_US, Micros, RouterId};
+use netmon_server::store::{
+    DatabaseUrl, Page, Retention, Step, Store, TopBy, TopFilter, TopKey, Totals, Writer,
+};
+
+use crate::sample::{NOON, delta, ended, gap, host_delta, ip, open, raw, tcp};
+use crate::{all_flows, opened};
+
+const DAY: Micros = 24 * 60 * MINUTE_US;
+
+/// Sweeps to the end, and gives how many rows went and in how many steps.
+fn sweep(writer: &mut Writer, retention: &Retention, now: Micros) -> (u64, u32) {
+    let mut sweep = retention.sweep(now);
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        assert!(steps < 100_000, "the sweep does not end");
+        if let Step::Done { removed } = sweep.step(writer).unwrap() {
+            return (removed, steps);
+        }
+    }
+}
+
+/// Flows that ended at this time, with the minutes to it.
+fn flows_at(router: RouterId, first: i64, count: i64, at: Micros) -> Changes {
+    let flows: Vec<FlowRecord> = (first..first + count)
+        .map(|id| {
+            let mut flow = tcp(router, id);
+            flow.first_seen = at - 1_000_000;
+            flow.last_seen = at;
+            flow.remote = Some(ip(&format!("203.0.{}.{}", id / 250 % 250, id % 250)));
+            flow
+        })
+        .collect();
+    let mut changes = ended(&flows);
+    let minute = at / MINUTE_US;
+    changes.minutes = flows.iter().map(|flow| delta(flow, minute, 1, flow.watched())).collect();
+    changes.host_minutes = flows.iter().map(|flow| host_delta(flow, minute, 1, flow.watched())).collect();
+    changes
+}
+
+fn totals(store: &Store) -> Totals {
+    store.reader().totals().unwrap()
+}
+
+pub(crate) fn rows_go_when_their_time_is_over(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    // One that began long ago and ended just now stays, though its id is the smallest; one is still open.
+    let mut long = tcp(router, 1);
+    long.first_seen = NOON - 90 * DAY;
+    writer.commit(&ended(&[long.clone()])).unwrap();
+    writer.commit(&flows_at(router, 10, 700, NOON - 31 * DAY)).unwrap();
+    writer.commit(&flows_at(router, 1_000, 300, NOON - 29 * DAY)).unwrap();
+    let mut alive = flows_at(router, 2_000, 1, NOON);
+    alive.open = alive.finished.drain(..).map(|flow| open(&flow)).collect();
+    writer.commit(&alive).unwrap();
+    let mut rest = Changes {
+        raw: vec![raw(router, 1), raw(router, 2), raw(router, 3)],
+        gaps: vec![gap(router, 1, 1, NOON - 401 * DAY), gap(router, 1, 1, NOON)],
+        ..Changes::default()
+    };
+    rest.raw[0].time = NOON - 4 * DAY;
+    writer.commit(&rest).unwrap();
+    let before = totals(&store);
+    assert!(before.agree());
+    assert_eq!(before.flows.flows, 1_002);
+
+    let (removed, steps) = sweep(&mut writer, &Retention::default(), NOON);
+    assert!(removed > 700 && steps > 20, "{removed} rows in {steps} steps");
+    let left = all_flows(&store);
+    assert_eq!(left.len(), 302);
+    assert_eq!(left.last().unwrap().flow, long);
+    assert_eq!(store.reader().gaps(Page { before: None, limit: 9 }).unwrap().items.len(), 1);
+    // The sums are what they were, and say how much of them is gone.
+    let after = totals(&store);
+    assert_eq!(after.removed.flows, 700);
+    assert_eq!(Totals { removed: before.removed, ..after }, before);
+    // Again there is nothing to do.
+    assert_eq!(sweep(&mut writer, &Retention::default(), NOON).0, 0);
+    // The day of what is gone still knows it.
+    let filter =
+        TopFilter { by: TopBy::Device, router: None, from: NOON - 32 * DAY, to: NOON - 30 * DAY, limit: 9 };
+    assert_eq!(store.reader().top(&filter).unwrap().rows[0].sums.flows, 700);
+
+    // Zero days are for ever.
+    let for_ever = Retention { flows_days: 0, ..Retention::default() };
+    sweep(&mut writer, &for_ever, NOON + 1_000 * DAY);
+    assert_eq!(all_flows(&store).len(), 302);
+    assert!(totals(&store).agree());
+}
+
+/// The rollups of an old event are made and taken away again; the flow itself is young.
+pub(crate) fn a_late_event_changes_no_sum(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    writer.commit(&flows_at(router, 1, 5, NOON - 20 * DAY)).unwrap();
+    sweep(&mut writer, &Retention::default(), NOON);
+    let filter = |minutes| TopFilter {
+        by: TopBy::Device,
+        router: None,
+        from: NOON - 20 * DAY,
+        to: NOON - 20 * DAY + minutes * MINUTE_US,
+        limit: 9,
+    };
+    assert!(store.reader().top(&filter(1)).unwrap().rows.is_empty());
+    writer.commit(&flows_at(router, 10, 2, NOON - 20 * DAY)).unwrap();
+    assert_eq!(store.reader().top(&filter(1)).unwrap().rows[0].sums.flows, 2);
+    assert!(totals(&store).agree());
+    sweep(&mut writer, &Retention::default(), NOON);
+    assert!(store.reader().top(&filter(1)).unwrap().rows.is_empty());
+    assert!(totals(&store).agree());
+    assert_eq!(store.reader().top(&filter(24 * 60)).unwrap().rows[0].sums.flows, 7);
+}
+
+/// An hour keeps its first hundred hosts, a day its first five hundred; the others are one row.
+pub(crate) fn what_moved_little_is_added_up(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let at = NOON - 5 * DAY;
+    let mut changes = flows_at(router, 1, 900, at);
+    for (place, delta) in changes.host_minutes.iter_mut().enumerate() {
+        delta.counters = Counters { bytes_orig: 1_000_000 - place as i64, ..Counters::default() };
+    }
+    writer.commit(&changes).unwrap();
+    let before = totals(&store);
+    sweep(&mut writer, &Retention::default(), NOON);
+    assert_eq!(totals(&store), before);
+    for (span, kept) in [(4 * 60, 100), (5 * 24 * 60, 500)] {
+        let filter =
+            TopFilter { by: TopBy::Host, router: None, from: at, to: at + span * MINUTE_US, limit: 10_000 };
+        let rows = store.reader().top(&filter).unwrap().rows;
+        assert_eq!(rows.len(), kept + 1);
+        assert_eq!((rows[0].key, rows[0].sums.flows), (TopKey::Others, 900 - kept as i64));
+        assert_eq!(rows[1].sums.counters.bytes_orig, 1_000_000);
+        assert_eq!(rows[kept].sums.counters.bytes_orig, 1_000_001 - kept as i64);
+    }
+    // Not yet over: nothing is added up.
+    writer.commit(&flows_at(router, 2_000, 300, NOON)).unwrap();
+    sweep(&mut writer, &Retention::default(), NOON);
+    let filter =
+        TopFilter { by: TopBy::Host, router: None, from: NOON, to: NOON + 4 * 60 * MINUTE_US, limit: 1_000 };
+    assert_eq!(store.reader().top(&filter).unwrap().rows.len(), 300);
+}
+
+/// Told on SQLite: the file becomes smaller, and a cap holds.
+pub(crate) fn the_space_comes_back(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    for batch in 0..20 {
+        writer.commit(&flows_at(router, 1 + batch * 1_000, 1_000, NOON - (40 - batch) * DAY)).unwrap();
+    }
+    writer.checkpoint().unwrap();
+    let size = || store.reader().size_bytes().unwrap();
+    let full = size();
+    // Of twenty days ten are older than thirty.
+    sweep(&mut writer, &Retention { hours_days: 1, ..Retention::default() }, NOON);
+    writer.checkpoint().unwrap();
+    let half = size();
+    assert!(half < full * 7 / 10, "{full} bytes before, {half} after");
+    assert_eq!(all_flows(&store).len(), 10_000);
+
+    let cap = half / 2;
+    let retention = Retention { max_size_bytes: cap, hours_days: 1, ..Retention::default() };
+    sweep(&mut writer, &retention, NOON);
+    writer.checkpoint().unwrap();
+    assert!(size() <= cap, "{} bytes with a cap of {cap}", size());
+    let left = all_flows(&store);
+    assert!(left.len() > 1_000 && left.len() < 10_000, "{} flows", left.len());
+    // The oldest went.
+    assert_eq!(left[0].flow.id.0, 20_000);
+    assert!(totals(&store).agree());
+    assert_eq!(totals(&store).flows.flows, 20_000);
+}

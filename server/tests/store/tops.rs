@@ -1,0 +1,102 @@
+//! Rankings.
+
+use std::net::IpAddr;
+
+use netmon_server::domain::{Changes, Counters, MINUTE_US, RouterId};
+use netmon_server::store::{DatabaseUrl, TopBy, TopFilter, TopKey, TopList};
+
+use crate::opened;
+use crate::sample::{NOON, NOON_MINUTE, delta, host_delta, ip, tcp};
+
+const HOUR: i64 = 60 * MINUTE_US;
+const DAY: i64 = 24 * HOUR;
+
+fn bytes(bytes_orig: i64) -> Counters {
+    Counters { bytes_orig, ..Counters::default() }
+}
+
+fn addresses(list: &TopList) -> Vec<(IpAddr, i64)> {
+    list.rows
+        .iter()
+        .filter_map(|row| match row.key {
+            TopKey::Address { address, .. } => Some((address, row.sums.counters.bytes_orig)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// One host moves ten a minute all the time, another moved a lot half a day ago, a third one ten days ago.
+pub(crate) fn a_ranking_covers_its_span(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let other = writer.attach_router("other", NOON).unwrap().id;
+    let (steady, burst, old) = (ip("203.0.113.1"), ip("203.0.113.2"), ip("203.0.113.3"));
+    let moved = |router: RouterId, remote: IpAddr, minute: i64, counters: Counters| {
+        let mut flow = tcp(router, 1);
+        flow.remote = Some(remote);
+        (delta(&flow, minute, 1, counters), host_delta(&flow, minute, 1, counters))
+    };
+    let mut changes = Changes::default();
+    for minute in 0..60 {
+        let (service, host) = moved(router, steady, NOON_MINUTE - 1 - minute, bytes(10));
+        changes.minutes.push(service);
+        changes.host_minutes.push(host);
+    }
+    for (router, remote, minutes_ago, counters) in [
+        (other, burst, 12 * 60, bytes(50_000)),
+        // Two that nearly reach the largest number together must not stop the ranking of others.
+        (router, old, 10 * 24 * 60, bytes(i64::MAX - 1)),
+        (router, old, 9 * 24 * 60, bytes(i64::MAX - 1)),
+    ] {
+        let (service, host) = moved(router, remote, NOON_MINUTE - minutes_ago, counters);
+        changes.minutes.push(service);
+        changes.host_minutes.push(host);
+    }
+    writer.commit(&changes).unwrap();
+
+    let top = |by, router, span, limit| {
+        let filter = TopFilter { by, router, from: NOON - span, to: NOON, limit };
+        store.reader().top(&filter).unwrap()
+    };
+    let hour = top(TopBy::Host, None, HOUR, 10);
+    assert_eq!((hour.from, hour.to), (NOON - HOUR, NOON));
+    assert_eq!(addresses(&hour), [(steady, 600)]);
+    assert_eq!(hour.rows[0].sums.flows, 60);
+    let day = top(TopBy::Host, None, DAY, 10);
+    assert_eq!((day.from, day.to), (NOON - DAY, NOON));
+    assert_eq!(addresses(&day), [(burst, 50_000), (steady, 600)]);
+    // Whole days: from the midnight before to the midnight after.
+    let month = top(TopBy::Host, None, 30 * DAY, 10);
+    assert_eq!((month.from, month.to), (NOON - 30 * DAY - 12 * HOUR, NOON + 12 * HOUR));
+    assert_eq!(addresses(&month), [(old, i64::MAX), (burst, 50_000), (steady, 600)]);
+    assert_eq!(addresses(&top(TopBy::Host, None, 30 * DAY, 1)), [(old, i64::MAX)]);
+    assert_eq!(addresses(&top(TopBy::Host, Some(other), 30 * DAY, 10)), [(burst, 50_000)]);
+
+    // The same device behind two routers is two; the service is one.
+    let devices = top(TopBy::Device, None, DAY, 10);
+    assert_eq!(addresses(&devices), [(ip("192.168.1.20"), 50_000), (ip("192.168.1.20"), 600)]);
+    let services = top(TopBy::Service, None, DAY, 10);
+    assert_eq!(services.rows.len(), 1);
+    assert_eq!(services.rows[0].key, TopKey::Service { protocol: 6, port: 8_443 });
+    assert_eq!(services.rows[0].sums.counters.bytes_orig, 50_600);
+    assert_eq!(top(TopBy::Service, None, MINUTE_US, 10).rows[0].sums.counters.bytes_orig, 10);
+}
+
+/// Traffic without a device and without an outside address is told as such.
+pub(crate) fn nobody_has_a_row(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let mut flow = tcp(router, 1);
+    flow.remote = None;
+    flow.device = None;
+    let changes = Changes {
+        minutes: vec![delta(&flow, NOON_MINUTE, 1, bytes(7))],
+        host_minutes: vec![host_delta(&flow, NOON_MINUTE, 1, bytes(7))],
+        ..Changes::default()
+    };
+    writer.commit(&changes).unwrap();
+    for by in [TopBy::Device, TopBy::Host] {
+        let filter = TopFilter { by, router: Some(router), from: NOON, to: NOON + HOUR, limit: 5 };
+        let rows = store.reader().top(&filter).unwrap().rows;
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].key, rows[0].sums.counters), (TopKey::Nobody, bytes(7)));
+    }
+}
