@@ -1,9 +1,10 @@
 //! Records what a real kernel says about packets that firewall rules logged, for `testdata/` and as seeds of
 //! the fuzz targets.
 //!
-//! `cargo run -p netmon-agent --example nflog_capture -- agent` writes `testdata/nflog.bin` (datagrams, each
-//! after its length as a little-endian u32) and `fuzz/seeds/nflog_packet/*` (one datagram each). It works in
-//! network namespaces of its own.
+//! `cargo run -p netmon-agent --example nflog_capture -- agent` writes `testdata/nflog.bin` and `dns.bin`
+//! (datagrams, each after its length as a little-endian u32), `fuzz/seeds/nflog_packet/*` (one datagram each)
+//! and `fuzz/seeds/dns_message/*` (one message of a real dnsmasq each). It works in network namespaces of its
+//! own.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -16,9 +17,14 @@ use std::{
 };
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use netmon_agent::conntrack::socket::NetlinkSocket;
+use netmon_agent::{
+    conntrack::socket::NetlinkSocket,
+    decode::{Envelopes, Frame},
+    nflog::{decode_log, parse_packet},
+};
 use support::{
-    network::Network,
+    dnsmasq::{Dnsmasq, dig},
+    network::{Host, Network},
     packets::{Payload, SYN, packet, send},
 };
 
@@ -61,6 +67,8 @@ const RULES: &str = r#"
         chain output {
             type filter hook output priority 10
             udp dport 9 log prefix "out" group 11 drop
+            udp sport 53 log prefix "dns" group 20
+            tcp sport 53 log prefix "dns" group 20
         }
     }
     table arp watch {
@@ -90,15 +98,79 @@ fn capture(crate_directory: &Path) {
         command(&socket, group, 2);
     }
     let datagrams = read(&socket);
+    keep(&datagrams, &crate_directory.join("testdata/nflog.bin"));
+    seeds(&crate_directory.join("fuzz/seeds/nflog_packet"), &datagrams);
+
+    command(&socket, 20, 1);
+    ask(&network.lan);
+    command(&socket, 20, 2);
+    let datagrams = read(&socket);
+    keep(&datagrams, &crate_directory.join("testdata/dns.bin"));
+    seeds(&crate_directory.join("fuzz/seeds/dns_message"), &messages(&datagrams));
+}
+
+/// Writes a recording.
+fn keep(datagrams: &[Vec<u8>], path: &Path) {
     let mut recording = Vec::new();
-    let seeds = crate_directory.join("fuzz/seeds/nflog_packet");
-    fs::create_dir_all(&seeds).expect("a directory");
-    for (number, datagram) in datagrams.iter().enumerate() {
+    for datagram in datagrams {
         recording.extend_from_slice(&(datagram.len() as u32).to_le_bytes());
         recording.extend_from_slice(datagram);
-        fs::write(seeds.join(format!("datagram-{number:02}")), datagram).expect("a seed");
     }
-    fs::write(crate_directory.join("testdata/nflog.bin"), recording).expect("nflog.bin");
+    fs::write(path, recording).expect("a recording");
+}
+
+fn seeds(directory: &Path, seeds: &[Vec<u8>]) {
+    fs::create_dir_all(directory).expect("a directory");
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(directory.join(format!("{number:02}")), seed).expect("a seed");
+    }
+}
+
+/// Has the router's dnsmasq answer questions of all kinds.
+fn ask(client: &Host) {
+    let _dnsmasq = Dnsmasq::start(
+        None,
+        "local=/lan.test/
+        local-ttl=77
+        host-record=host.lan.test,10.77.0.99,fd77::99
+        cname=a.lan.test,b.lan.test
+        cname=b.lan.test,host.lan.test
+        mx-host=lan.test,mail.lan.test,10
+        txt-record=text.lan.test,v=spf1 -all,more
+        srv-host=_sip._udp.lan.test,host.lan.test,5060
+        dns-rr=web.lan.test,65,0001000001000302683200040004c0000201
+        dns-rr=odd.lan.test,65280,c0ffee",
+    );
+    for (name, record_type, options) in [
+        ("host.lan.test", "A", &[][..]),
+        ("A.Lan.Test", "AAAA", &["+noedns"]),
+        ("nothing.lan.test", "A", &[]),
+        ("host.lan.test", "MX", &[]),
+        ("lan.test", "MX", &[]),
+        ("text.lan.test", "TXT", &[]),
+        ("_sip._udp.lan.test", "SRV", &[]),
+        ("web.lan.test", "TYPE65", &[]),
+        ("odd.lan.test", "TYPE65280", &[]),
+        ("\\009\\..lan.test", "A", &[]),
+        ("elsewhere.example", "A", &[]),
+        ("a.lan.test", "A", &["+tcp"]),
+    ] {
+        dig(client, "10.77.0.1", name, record_type, options);
+    }
+}
+
+/// The DNS messages in datagrams, those over TCP without their lengths.
+fn messages(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    for frame in datagrams.iter().flat_map(|datagram| Envelopes::new(datagram)) {
+        let Ok(Frame::Message { message_type, payload, .. }) = frame else { continue };
+        let message = decode_log(message_type, payload).expect("a message of the kernel");
+        let packet = parse_packet(message.payload).expect("a packet");
+        let header_bytes =
+            if packet.protocol == 17 { 8 } else { usize::from(packet.transport[12] >> 4) * 4 + 2 };
+        messages.extend(packet.transport.get(header_bytes..).map(<[u8]>::to_vec));
+    }
+    messages
 }
 
 fn packets() -> Vec<Vec<u8>> {
@@ -128,7 +200,7 @@ fn packets() -> Vec<Vec<u8>> {
 }
 
 /// Binds (1) or lets go (2) a group: NFULNL_MSG_CONFIG with NFULA_CFG_CMD, NFULA_CFG_MODE (160 bytes of each
-/// packet), NFULA_CFG_QTHRESH (four packets a datagram) and NFULA_CFG_FLAGS (numbers).
+/// packet, all of DNS), NFULA_CFG_QTHRESH (four packets a datagram) and NFULA_CFG_FLAGS (numbers).
 fn command(socket: &NetlinkSocket, group: u16, command: u8) {
     let mut request = vec![0; 4];
     request.extend_from_slice(&0x401_u16.to_ne_bytes());
@@ -143,7 +215,7 @@ fn command(socket: &NetlinkSocket, group: u16, command: u8) {
     };
     put(1, &[command]);
     if command == 1 {
-        put(2, &[0, 0, 0, 160, 2, 0]);
+        put(2, if group == 20 { &[0, 0, 0xff, 0xff, 2, 0] } else { &[0, 0, 0, 160, 2, 0] });
         put(5, &4_u32.to_be_bytes());
         put(6, &1_u16.to_be_bytes());
     }

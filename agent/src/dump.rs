@@ -159,7 +159,6 @@ fn flow_fields(flow: &Flow) -> Value {
 }
 
 fn drop_fields(drop: &FirewallDrop) -> Value {
-    let octets: Vec<String> = drop.src_mac.iter().map(|byte| format!("{byte:02x}")).collect();
     json!({
         "hook": drop.hook,
         "prefix": drop.prefix,
@@ -174,7 +173,7 @@ fn drop_fields(drop: &FirewallDrop) -> Value {
         "tcp_flags": tcp_flags(drop.tcp_flags),
         "icmp_type": drop.icmp_type,
         "icmp_code": drop.icmp_code,
-        "src_mac": octets.join(":"),
+        "src_mac": mac(&drop.src_mac),
         "length": drop.length,
         "left_out": drop.left_out,
     })

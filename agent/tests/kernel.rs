@@ -10,6 +10,7 @@ mod support;
 
 mod kernel {
     pub(crate) mod cases;
+    pub(crate) mod dns_packets;
     pub(crate) mod doctor;
     pub(crate) mod faults;
     pub(crate) mod health;
@@ -23,7 +24,7 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, doctor, faults, health, identity, nflog, stops};
+use kernel::{cases, dns_packets, doctor, faults, health, identity, nflog, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
@@ -31,6 +32,7 @@ const CASE: &str = "NETMON_KERNEL_CASE";
 fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
     let all = [
         cases::CASES,
+        dns_packets::CASES,
         doctor::CASES,
         faults::CASES,
         health::CASES,

@@ -9,7 +9,7 @@ use netmon_agent::nflog::{Fragment, parse_packet, report_datagram};
 use netmon_proto::v1::event::Kind;
 
 fuzz_target!(|data: &[u8]| {
-    for event in report_datagram(data) {
+    for event in report_datagram(data, false) {
         let Some(Kind::FirewallDrop(drop)) = event.kind else { panic!("{event:?}") };
         assert!(matches!(drop.src_ip.len(), 4 | 16) && drop.src_ip.len() == drop.dst_ip.len());
         assert!(drop.src_port <= 65_535 && drop.dst_port <= 65_535 && drop.protocol <= 255);

@@ -3,14 +3,14 @@
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use anyhow::Context;
-use netmon_proto::v1::Event;
+use netmon_proto::v1::{Event, GapCause};
 use tokio::{
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
-    NflogConfig, NflogState,
+    NflogConfig, NflogState, answers,
     drops::Drops,
     groups::{GroupSocket, Heard},
     interfaces::Interfaces,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     decode::{Envelopes, Frame},
-    flows::Moment,
+    flows::{Moment, gap},
     host,
     parts::Outlet,
 };
@@ -36,10 +36,13 @@ const FINISH: Duration = Duration::from_millis(500);
 
 /// All headers: those of IPv6 with a few extensions, and of TCP.
 const DROPS: Mode = Mode { copy_bytes: 160, wait_centiseconds: 10, datagram_bytes: 16 * 1024 };
+/// The whole packet, and soon: its names explain flows that begin now.
+const ANSWERS: Mode = Mode { copy_bytes: 0xffff, wait_centiseconds: 2, datagram_bytes: 32 * 1024 };
 
 /// See the module.
 pub(super) struct Ears {
     drop_groups: Option<GroupSocket>,
+    dns_groups: Option<GroupSocket>,
     drops: Drops,
     interfaces: Interfaces,
     sequences: Sequences,
@@ -53,6 +56,7 @@ impl Ears {
         let interfaces = Interfaces::open().context("cannot watch interfaces")?;
         Ok(Self {
             drop_groups: GroupSocket::open(&config.groups, DROPS)?,
+            dns_groups: GroupSocket::open(&config.dns_groups, ANSWERS)?,
             drops: Drops::new(config.source_rate),
             interfaces,
             sequences: Sequences::default(),
@@ -74,6 +78,7 @@ impl Ears {
             } else {
                 tokio::select! {
                     () = readable(self.drop_groups.as_ref()) => {}
+                    () = readable(self.dns_groups.as_ref()) => {}
                     () = self.interfaces.readable() => {}
                     _ = ticks.tick() => self.settle(&mut events),
                     () = outlet.stopping() => return Ok(()),
@@ -89,8 +94,9 @@ impl Ears {
     fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
         self.interfaces.follow()?;
         let now = self.now();
-        let Self { drop_groups, drops, interfaces, sequences, state, .. } = self;
+        let Self { drop_groups, dns_groups, drops, interfaces, sequences, state, .. } = self;
         let mut state = state.borrow_mut();
+        let known = state.not_understood();
         let mut busy = false;
         if let Some(socket) = drop_groups {
             let mut take = |message: &LogMessage<'_>, interfaces: &Interfaces, state: &mut NflogState| {
@@ -99,7 +105,22 @@ impl Ears {
             };
             busy |= read(socket, interfaces, sequences, &mut state, &mut take)?;
         }
+        if let Some(socket) = dns_groups {
+            let mut take = |message: &LogMessage<'_>, _: &Interfaces, state: &mut NflogState| {
+                answers::take(message, now, state, events);
+                events.len()
+            };
+            busy |= read(socket, interfaces, sequences, &mut state, &mut take)?;
+        }
         sequences.report(now, &mut state, events);
+        let [packets, responses] = state.not_understood();
+        let gaps = [
+            (packets - known[0], "logged packets not understood"),
+            (responses - known[1], "DNS responses not understood, or only in part in one packet"),
+        ];
+        for (count, detail) in gaps.into_iter().filter(|(count, _)| *count > 0) {
+            events.push(gap(GapCause::Decode, count, 0, now.unix_us, detail));
+        }
         Ok(busy)
     }
 
@@ -110,7 +131,7 @@ impl Ears {
 
     /// The last thing before the end.
     pub(super) fn finish(&mut self, events: &mut Vec<Event>) {
-        if let Some(socket) = &self.drop_groups {
+        for socket in [&self.drop_groups, &self.dns_groups].into_iter().flatten() {
             socket.let_go();
         }
         let limit = Instant::now() + FINISH;

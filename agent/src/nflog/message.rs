@@ -16,6 +16,8 @@ const NFULA_PAYLOAD: u16 = 9;
 const NFULA_PREFIX: u16 = 10;
 const NFULA_SEQ: u16 = 12;
 
+/// `enum nf_inet_hooks`.
+const NF_INET_LOCAL_OUT: u8 = 3;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 
@@ -69,6 +71,11 @@ impl LogMessage<'_> {
         }
     }
 
+    /// Whether this host made the packet: it has just been routed, and came in by no interface.
+    pub fn is_the_hosts_own(&self) -> bool {
+        self.family == Family::Ip && self.hook == Some(NF_INET_LOCAL_OUT)
+    }
+
     /// The hook's name. Empty: not told, or not known.
     pub fn hook_name(&self) -> &'static str {
         match (self.family, self.hook) {
@@ -80,7 +87,7 @@ impl LogMessage<'_> {
             (_, Some(0)) => "PREROUTING",
             (_, Some(1)) => "INPUT",
             (_, Some(2)) => "FORWARD",
-            (_, Some(3)) => "OUTPUT",
+            (_, Some(NF_INET_LOCAL_OUT)) => "OUTPUT",
             (_, Some(4)) => "POSTROUTING",
             (_, Some(5)) => "INGRESS",
             (_, Some(_)) => "",

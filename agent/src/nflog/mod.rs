@@ -1,4 +1,4 @@
-//! What firewall rules log: dropped packets, by netlink (NFLOG).
+//! What firewall rules log, by netlink (NFLOG): dropped packets, and DNS responses.
 //!
 //! A rule that says `log group 10` hands a copy of the packet to whoever bound that group. Any number of
 //! groups share one socket. The kernel collects packets for a tenth of a second and hands them over many at a
@@ -7,6 +7,10 @@
 //! [`decode_log`] and [`parse_packet`] are pure: bytes in, values out. `guard` limits what one source can
 //! make us report. What is lost is known exactly, because the kernel numbers the packets of a group.
 
+mod answers;
+mod dns;
+#[cfg(test)]
+mod dns_tests;
 mod drops;
 mod ears;
 mod groups;
@@ -29,6 +33,7 @@ use crate::{
     flows::Moment,
     parts::Outlet,
 };
+pub use dns::{Reading, Unreported, read_message};
 use drops::Drops;
 use ears::Ears;
 use interfaces::Names;
@@ -41,7 +46,9 @@ pub(crate) use state::NflogState;
 pub(crate) struct NflogConfig {
     /// Groups that bring dropped packets.
     pub(crate) groups: Vec<u16>,
-    /// How many of them a second are reported of one source, in the long run.
+    /// Groups that bring DNS responses.
+    pub(crate) dns_groups: Vec<u16>,
+    /// How many dropped packets a second are reported of one source, in the long run.
     pub(crate) source_rate: u32,
 }
 
@@ -59,21 +66,18 @@ pub(crate) async fn run(
     result
 }
 
-/// What would be reported of one datagram of drop groups, on a host whose interfaces have no names. For tests
-/// and fuzzing: the part itself reads sockets.
-pub fn report_datagram(datagram: &[u8]) -> Vec<Event> {
+/// What would be reported of one datagram, on a host whose interfaces have no names. For tests and fuzzing:
+/// the part itself reads sockets.
+pub fn report_datagram(datagram: &[u8], is_dns: bool) -> Vec<Event> {
     let (mut state, mut events) = (NflogState::default(), Vec::new());
+    let now = Moment { unix_us: 1, uptime_ms: 1 };
     let mut drops = Drops::new(1000);
     for frame in Envelopes::new(datagram) {
         let Ok(Frame::Message { message_type, payload, .. }) = frame else { continue };
-        if let Ok(message) = decode_log(message_type, payload) {
-            drops.take(
-                &message,
-                &Names::default(),
-                Moment { unix_us: 1, uptime_ms: 1 },
-                &mut state,
-                &mut events,
-            );
+        match decode_log(message_type, payload) {
+            Ok(message) if is_dns => answers::take(&message, now, &mut state, &mut events),
+            Ok(message) => drops.take(&message, &Names::default(), now, &mut state, &mut events),
+            Err(_) => {}
         }
     }
     events

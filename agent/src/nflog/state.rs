@@ -1,6 +1,6 @@
 //! What this part shows of itself.
 
-use super::message::Family;
+use super::{answers::DnsCounts, message::Family};
 use crate::{metrics::Figure, parts::State};
 
 /// Pairs of group and tag that are counted apart; the rest are counted as `other`.
@@ -34,6 +34,7 @@ pub(crate) struct NflogState {
     pub(super) left_out: u64,
     pub(super) unnamed_interfaces: u64,
     pub(super) sources: usize,
+    pub(super) dns: DnsCounts,
 }
 
 impl NflogState {
@@ -52,6 +53,11 @@ impl NflogState {
             self.other_tags.push((group, 1));
         }
         text
+    }
+
+    /// How many messages and packets were not understood, or not whole: of drops, and of DNS.
+    pub(super) fn not_understood(&self) -> [u64; 2] {
+        [self.parse_errors, self.dns.partial + self.dns.malformed]
     }
 
     pub(super) fn count_ignored(&mut self, family: Family) {
@@ -86,6 +92,14 @@ impl State for NflogState {
         let events = tags.into_iter().map(|(group, tag, packets)| (label(group, tag), packets));
         let ignored = [("arp", self.arp), ("bridge", self.bridge), ("other", self.other_families)]
             .map(|(family, packets)| ([("family", family.to_owned())], packets));
+        let dns = [
+            ("reported", self.dns.reported),
+            ("truncated", self.dns.truncated),
+            ("partial", self.dns.partial),
+            ("malformed", self.dns.malformed),
+            ("other", self.dns.other),
+        ]
+        .map(|(outcome, count)| ([("outcome", outcome.to_owned())], count));
         out.extend([
             Figure::counters("nflog_events", "Packets that firewall rules logged", events),
             Figure::counter(
@@ -103,6 +117,12 @@ impl State for NflogState {
                 "nflog_unnamed_interfaces",
                 "Packets of interfaces that nobody told of",
                 self.unnamed_interfaces,
+            ),
+            Figure::counters("dns_packets", "DNS messages in packets, by what became of them", dns),
+            Figure::counter(
+                "dns_packet_records_left_out",
+                "Records of responses with too many",
+                self.dns.records_left_out,
             ),
             Figure::gauge("nflog_sources", "Sources that the flood guard tells apart", self.sources as f64),
         ]);

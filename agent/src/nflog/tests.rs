@@ -11,7 +11,7 @@ use crate::{
 const RECORDING: &[u8] = include_bytes!("../../testdata/nflog.bin");
 
 /// The datagrams of a recording.
-fn datagrams(mut recording: &[u8]) -> Vec<&[u8]> {
+pub(super) fn datagrams(mut recording: &[u8]) -> Vec<&[u8]> {
     let mut datagrams = Vec::new();
     while let Some((length, rest)) = recording.split_first_chunk::<4>() {
         let (datagram, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
@@ -29,7 +29,8 @@ fn describe(events: &[Event]) -> String {
 #[cfg(target_endian = "little")]
 #[test]
 fn packets_of_a_real_kernel() {
-    let events: Vec<Event> = datagrams(RECORDING).into_iter().flat_map(report_datagram).collect();
+    let events: Vec<Event> =
+        datagrams(RECORDING).into_iter().flat_map(|datagram| report_datagram(datagram, false)).collect();
     insta::assert_snapshot!(describe(&events));
 }
 
@@ -124,7 +125,7 @@ proptest! {
                 *byte ^= bits;
             }
         }
-        for event in report_datagram(&datagram) {
+        for event in report_datagram(&datagram, false) {
             let Some(Kind::FirewallDrop(drop)) = event.kind else { continue };
             prop_assert!(matches!(drop.src_ip.len(), 4 | 16) && drop.src_ip.len() == drop.dst_ip.len());
             prop_assert!(drop.prefix.len() <= 127);

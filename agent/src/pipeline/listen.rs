@@ -25,9 +25,12 @@ pub(crate) fn start(config: &Config, parts: &mut Parts) {
     };
     parts.start("identity", move |outlet, state| identity::run(identity.clone(), outlet, state));
 
-    if !config.nflog_groups.is_empty() {
-        let nflog =
-            NflogConfig { groups: config.nflog_groups.clone(), source_rate: config.nflog_source_rate };
+    if !config.nflog_groups.is_empty() || !config.dns_nflog_groups.is_empty() {
+        let nflog = NflogConfig {
+            groups: config.nflog_groups.clone(),
+            dns_groups: config.dns_nflog_groups.clone(),
+            source_rate: config.nflog_source_rate,
+        };
         parts.start("nflog", move |outlet, state| nflog::run(nflog.clone(), outlet, state));
     }
 }
