@@ -10,7 +10,6 @@
 mod address;
 mod check;
 mod connection;
-mod counts;
 mod devices;
 mod dns_writes;
 mod drop_writes;
@@ -26,6 +25,7 @@ mod host_facts;
 mod http_batches;
 mod identities;
 mod intern;
+mod lists;
 mod migrate;
 mod reader;
 mod retention;
@@ -47,11 +47,14 @@ mod writer;
 use std::time::Duration;
 
 pub use error::StoreError;
+pub use lists::{
+    DeviceFilter, DeviceSort, FlowFilter, FlowSort, FlowText, GapFilter, HostFilter, HostSort, Position,
+};
 pub use reader::Reader;
 pub use retention::{Retention, Step, Sweep};
 pub use rows::{
-    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, TopBy,
-    TopFilter, TopKey, TopList, TopRow, Totals,
+    Count, DeviceRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter,
+    TopKey, TopList, TopRow, Totals,
 };
 pub use url::DatabaseUrl;
 pub use writer::{AttachedRouter, Writer};

@@ -6,15 +6,15 @@ use diesel::dsl::{max, sql};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::address::Address;
 use super::connection::{Connection, ReadConnections, on_backend};
+use super::lists::{self, DeviceFilter, FlowFilter, GapFilter, HostFilter};
 use super::rows::{
-    Count, DeviceRow, FlowFilter, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, TopFilter,
-    TopList, Totals,
+    Count, DeviceRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, TopFilter, TopList,
+    Totals,
 };
-use super::schema::{devices, flows, gaps, remote_hosts, routers};
-use super::{DatabaseUrl, StoreError, flow_reads, router, settings, top, totals};
-use crate::domain::{GapRow, Micros, RouterId};
+use super::schema::{flows, gaps, routers};
+use super::{DatabaseUrl, StoreError, router, settings, top, totals};
+use crate::domain::{Micros, RouterId};
 
 /// Reads, several at a time, without waiting for the writer. All methods block.
 #[derive(Clone)]
@@ -65,11 +65,6 @@ impl StoredRouter {
     }
 }
 
-/// One row more than the page holds tells whether there is a next one.
-fn one_more(page: Page) -> i64 {
-    i64::try_from(page.limit).unwrap_or(i64::MAX).saturating_add(1)
-}
-
 impl Reader {
     pub(super) fn new(url: DatabaseUrl, pool: r2d2::Pool<ReadConnections>) -> Self {
         Self { url, pool }
@@ -101,103 +96,66 @@ impl Reader {
         })
     }
 
-    /// Devices, the newest first.
-    pub fn devices(&self, page: Page) -> Result<PageOf<DeviceRow>, StoreError> {
-        let rows: Vec<(i64, i64, String, Address, i64, i64)> = self.with(|connection| {
-            Ok(on_backend!(connection, |c| {
-                devices::table
-                    .inner_join(routers::table.on(devices::router_id.eq(routers::id)))
-                    .filter(devices::id.lt(page.before.unwrap_or(i64::MAX)))
-                    .order(devices::id.desc())
-                    .limit(one_more(page))
-                    .select((
-                        devices::id,
-                        devices::router_id,
-                        routers::name,
-                        devices::address,
-                        devices::first_seen_us,
-                        devices::last_seen_us,
-                    ))
-                    .load(c)
-            })?)
-        })?;
-        let items = rows
-            .into_iter()
-            .map(|(id, router, router_name, address, first_seen, last_seen)| DeviceRow {
-                id,
-                router: RouterId(router),
-                router_name,
-                address: address.into(),
-                first_seen,
-                last_seen,
-            })
-            .collect();
-        Ok(PageOf::cut(items, page.limit, |row| row.id))
+    /// The id of a router by its name; `None`: it has never reported.
+    pub fn router_id(&self, name: &str) -> Result<Option<RouterId>, StoreError> {
+        self.with(|connection| {
+            let id: Option<i64> = on_backend!(connection, |c| routers::table
+                .filter(routers::name.eq(name))
+                .select(routers::id)
+                .first(c)
+                .optional())?;
+            Ok(id.map(RouterId))
+        })
     }
 
-    /// Remote hosts, the newest first.
-    pub fn hosts(&self, page: Page) -> Result<PageOf<HostRow>, StoreError> {
-        let rows: Vec<(i64, Address, i64, i64)> = self.with(|connection| {
-            Ok(on_backend!(connection, |c| remote_hosts::table
-                .filter(remote_hosts::id.lt(page.before.unwrap_or(i64::MAX)))
-                .order(remote_hosts::id.desc())
-                .limit(one_more(page))
+    /// The names of all routers, in their order.
+    pub fn router_names(&self) -> Result<Vec<String>, StoreError> {
+        self.with(|connection| {
+            Ok(on_backend!(connection, |c| routers::table
+                .order(routers::name)
+                .select(routers::name)
                 .load(c))?)
-        })?;
-        let items = rows
-            .into_iter()
-            .map(|(id, address, first_seen, last_seen)| HostRow {
-                id,
-                address: address.into(),
-                first_seen,
-                last_seen,
-            })
-            .collect();
-        Ok(PageOf::cut(items, page.limit, |row| row.id))
+        })
     }
 
-    /// Flows, open and ended together, the newest first.
+    /// A page of the devices.
+    pub fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<PageOf<DeviceRow>, StoreError> {
+        self.with(|connection| lists::page_of_devices(connection, filter, page))
+    }
+
+    /// How many devices match, counted up to `limit` or a little less far.
+    pub fn count_devices(&self, filter: &DeviceFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| lists::count_devices(connection, filter, limit))
+    }
+
+    /// A page of the remote hosts.
+    pub fn hosts(&self, filter: &HostFilter, page: Page) -> Result<PageOf<HostRow>, StoreError> {
+        self.with(|connection| lists::page_of_hosts(connection, filter, page))
+    }
+
+    /// How many remote hosts match, counted up to `limit` or a little less far.
+    pub fn count_hosts(&self, filter: &HostFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| lists::count_hosts(connection, filter, limit))
+    }
+
+    /// A page of the flows, open and ended together.
     pub fn flows(&self, filter: &FlowFilter, page: Page) -> Result<PageOf<FlowRow>, StoreError> {
-        self.with(|connection| flow_reads::page(connection, filter, page))
+        self.with(|connection| lists::page_of_flows(connection, filter, page))
     }
 
-    /// How many flows match, counted up to `limit`.
+    /// How many flows match, counted up to `limit` or a little less far.
     pub fn count_flows(&self, filter: &FlowFilter, limit: u32) -> Result<Count, StoreError> {
-        self.with(|connection| flow_reads::count(connection, filter, limit))
+        self.with(|connection| lists::count_flows(connection, filter, limit))
     }
 
-    /// Gaps, the newest first.
-    pub fn gaps(&self, page: Page) -> Result<PageOf<GapEntry>, StoreError> {
-        type Row = (i64, String, i64, i16, i64, i64, i64, String);
-        let rows: Vec<Row> = self.with(|connection| {
-            Ok(on_backend!(connection, |c| {
-                gaps::table
-                    .inner_join(routers::table.on(gaps::router_id.eq(routers::id)))
-                    .filter(gaps::id.lt(page.before.unwrap_or(i64::MAX)))
-                    .order(gaps::id.desc())
-                    .limit(one_more(page))
-                    .select((
-                        gaps::id,
-                        routers::name,
-                        gaps::router_id,
-                        gaps::cause,
-                        gaps::count,
-                        gaps::from_us,
-                        gaps::to_us,
-                        gaps::detail,
-                    ))
-                    .load(c)
-            })?)
-        })?;
-        let items = rows
-            .into_iter()
-            .map(|(id, router_name, router, cause, count, from, to, detail)| GapEntry {
-                id,
-                router_name,
-                gap: GapRow { router: RouterId(router), cause, count, from, to, detail },
-            })
-            .collect();
-        Ok(PageOf::cut(items, page.limit, |row| row.id))
+    /// A page of the gaps.
+    pub fn gaps(&self, filter: &GapFilter, page: Page) -> Result<PageOf<GapEntry>, StoreError> {
+        self.with(|connection| lists::page_of_gaps(connection, filter, page))
+    }
+
+    /// How many gaps match, counted up to `limit` or a little less far.
+    pub fn count_gaps(&self, filter: &GapFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| lists::count_gaps(connection, filter, limit))
     }
 
     /// The last committed sequence of an epoch; `None`: nothing of it is committed.

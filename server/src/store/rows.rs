@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::domain::{Counters, Direction, FlowRecord, GapRow, Micros, RouterId};
+use super::lists::Position;
+use crate::domain::{Counters, FlowRecord, GapRow, Micros, RouterId};
 
-/// Which part of a list: the newest rows first, by their ids.
+/// Which part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Only rows with ids below this one: [`PageOf::next`] of the page before. `None`: from the newest.
-    pub before: Option<i64>,
+    /// Only rows after this place: [`PageOf::next`] of the page before. `None`: from the first.
+    pub before: Option<Position>,
     /// At most so many rows.
     pub limit: usize,
 }
@@ -16,20 +17,11 @@ pub struct Page {
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageOf<T> {
-    /// The rows, newest first.
+    /// The rows, in the order of the list. They can be fewer than asked for although there is a next page: then
+    /// so many rows were looked at that the rest has to be asked for.
     pub items: Vec<T>,
     /// [`Page::before`] of the next page; `None`: this is the last.
-    pub next: Option<i64>,
-}
-
-impl<T> PageOf<T> {
-    /// Cuts what was read, one row more than the page holds, to the page.
-    pub(super) fn cut(mut items: Vec<T>, limit: usize, id: impl Fn(&T) -> i64) -> Self {
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = if more { items.last().map(id) } else { None };
-        Self { items, next }
-    }
+    pub next: Option<Position>,
 }
 
 /// How many rows there are, counted up to a limit.
@@ -117,25 +109,6 @@ pub struct HostRow {
     pub first_seen: Micros,
     /// Latest observation, up to a minute behind.
     pub last_seen: Micros,
-}
-
-/// Which flows. `None` is any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowFilter {
-    /// Seen by this router.
-    pub router: Option<RouterId>,
-    /// With this device, by its address; behind any router unless `router` says which.
-    pub device: Option<IpAddr>,
-    /// With this remote host, by its address.
-    pub host: Option<IpAddr>,
-    /// In this direction.
-    pub direction: Option<Direction>,
-    /// Of this IANA protocol number.
-    pub protocol: Option<u8>,
-    /// With this service port (see [`FlowRecord::service_port`]).
-    pub port: Option<u16>,
-    /// Only ended ones, or only open ones.
-    pub ended: Option<bool>,
 }
 
 /// A flow in a list.

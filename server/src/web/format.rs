@@ -50,6 +50,19 @@ pub(super) fn rfc3339(time: Micros) -> String {
     format!("{}.{:06}Z", whole.trim_end_matches('Z'), time.rem_euclid(1_000_000))
 }
 
+/// "2025-11-22 08:26:40 UTC", for viewers whose zone is not known.
+pub(super) fn utc(time: Micros) -> String {
+    let text = rfc3339(time);
+    let whole = text.split('.').next().unwrap_or_default();
+    if whole.is_empty() { text } else { format!("{} UTC", whole.replace('T', " ")) }
+}
+
+/// The time of an RFC 3339 text.
+pub(super) fn parse_rfc3339(text: &str) -> Option<Micros> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Micros::try_from(time.unix_timestamp_nanos().div_euclid(1000)).ok()
+}
+
 /// "0 B", "999 B", "1.2 kB", "34 MB": decimal units, two figures at least.
 pub(super) fn bytes(count: i64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
@@ -152,6 +165,9 @@ mod tests {
     fn times_are_utc_with_microseconds() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(1_763_800_000_000_001), "2025-11-22T08:26:40.000001Z");
+        assert_eq!(parse_rfc3339("2025-11-22T08:26:40.000001Z"), Some(1_763_800_000_000_001));
+        assert_eq!(parse_rfc3339("2025-11-22"), None);
+        assert_eq!(utc(1_763_800_000_999_999), "2025-11-22 08:26:40 UTC");
     }
 
     #[test]

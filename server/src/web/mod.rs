@@ -7,6 +7,7 @@ mod api;
 mod assets;
 mod error;
 mod format;
+mod lists;
 mod live_feed;
 mod metrics;
 mod pages;
@@ -22,6 +23,8 @@ use axum::{
     response::Response,
     routing::get,
 };
+
+use tokio::sync::Semaphore;
 
 pub(crate) use error::WebError;
 pub use live_feed::LiveFeed;
@@ -45,6 +48,8 @@ pub struct App {
     pub enrichment: Arc<Enrichment>,
     /// Where whois questions go first; `None`: nowhere.
     pub whois_server: Option<Arc<str>>,
+    /// A place for each export that may run.
+    exports: Arc<Semaphore>,
 }
 
 impl App {
@@ -59,7 +64,18 @@ impl App {
         whois_server: Option<Arc<str>>,
     ) -> Self {
         let live = Arc::new(LiveFeed::new(ingest.clone()));
-        Self { ingest, reader, token, clock, live, enrichment, whois_server }
+        let exports = Arc::new(Semaphore::new(lists::AT_ONCE));
+        Self { ingest, reader, token, clock, live, enrichment, whois_server, exports }
+    }
+
+    /// Reads from the database off the runtime's workers.
+    async fn read<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Reader) -> Result<T, WebError> + Send + 'static,
+    ) -> Result<T, WebError> {
+        let reader = self.reader.clone();
+        let result = tokio::task::spawn_blocking(move || body(&reader)).await;
+        result.map_err(|error| WebError::Internal(error.to_string()))?
     }
 }
 
@@ -69,6 +85,10 @@ pub fn router(app: App) -> Router {
         .route("/", get(pages::live::page))
         .route("/live/events", get(pages::live::events))
         .route("/routers", get(pages::routers::page))
+        .route("/flows", get(pages::flows::page))
+        .route("/devices", get(pages::devices::page))
+        .route("/hosts", get(pages::hosts::page))
+        .route("/gaps", get(pages::gaps::page))
         .nest("/api/v1", api::router())
         .route_layer(middleware::from_fn_with_state(app.clone(), session::require));
     Router::new()

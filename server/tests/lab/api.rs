@@ -70,7 +70,7 @@ pub(crate) struct Totals {
 #[derive(Deserialize)]
 struct List<T> {
     items: Vec<T>,
-    next: Option<i64>,
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 //! stranger's text, what a restart keeps.
 
 mod client;
+mod lists;
 mod server;
 
 use netmon_proto::v1::{self, event::Kind};
@@ -51,23 +52,6 @@ fn a_browser_logs_in_once() {
     assert_eq!(status, 200);
     assert!(page.contains("<h1>Live connections</h1>"));
     assert_eq!(server.get("/api/v1/flows", &[("Cookie", session)]).0, 200);
-}
-
-#[test]
-fn what_is_wrong_with_a_request_is_said() {
-    let server = Server::start();
-    for (path, expected) in [
-        ("/api/v1/flows?limit=0", "limit: 0 is not within 1 to 1000"),
-        ("/api/v1/flows?direction=up", "direction: \\\"up\\\" is not one of out, in, lan, local, forward"),
-        ("/api/v1/flows?protocol=xyz", "protocol: \\\"xyz\\\" is neither a known name nor 0 to 255"),
-        ("/api/v1/flows?router=none", "router: \\\"none\\\" has never reported"),
-        ("/api/v1/flows?colour=red", "unknown field `colour`"),
-        ("/api/v1/gaps?cursor=x", "cursor: invalid digit found in string"),
-    ] {
-        let (status, body) = server.read(path);
-        assert_eq!(status, 400, "{path}");
-        assert!(body.contains(expected), "{path}: {body}");
-    }
 }
 
 #[test]

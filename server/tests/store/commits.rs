@@ -1,7 +1,7 @@
 //! What one commit does.
 
 use netmon_server::domain::{Changes, Counters, DeviceTouch, HostTouch, RouterUpdate};
-use netmon_server::store::{DatabaseUrl, Page, Store, StoreError, Sums};
+use netmon_server::store::{DatabaseUrl, DeviceFilter, GapFilter, HostFilter, Page, Store, StoreError, Sums};
 
 use crate::sample::{
     NOON, NOON_MINUTE, cursor, delta, ended, gap, heard, host_delta, ip, open, ping6, raw, tcp,
@@ -51,9 +51,9 @@ pub(crate) fn a_failed_commit_leaves_nothing(url: &DatabaseUrl) {
 
     let reader = store.reader();
     assert_eq!(all_flows(&store), []);
-    assert_eq!(reader.devices(EVERYTHING).unwrap().items, []);
-    assert_eq!(reader.hosts(EVERYTHING).unwrap().items, []);
-    assert!(reader.gaps(EVERYTHING).unwrap().items.is_empty());
+    assert_eq!(reader.devices(&DeviceFilter::default(), EVERYTHING).unwrap().items, []);
+    assert_eq!(reader.hosts(&HostFilter::default(), EVERYTHING).unwrap().items, []);
+    assert!(reader.gaps(&GapFilter::default(), EVERYTHING).unwrap().items.is_empty());
     assert_eq!(reader.totals().unwrap(), Default::default());
     assert_eq!(reader.routers().unwrap()[0].last_heard, None);
     assert_eq!(reader.cursor(router, 1).unwrap(), None);
@@ -219,8 +219,8 @@ pub(crate) fn devices_and_hosts_widen(url: &DatabaseUrl) {
         };
         writer.commit(&changes).unwrap();
         let reader = store.reader();
-        let devices = reader.devices(EVERYTHING).unwrap().items;
-        let hosts = reader.hosts(EVERYTHING).unwrap().items;
+        let devices = reader.devices(&DeviceFilter::default(), EVERYTHING).unwrap().items;
+        let hosts = reader.hosts(&HostFilter::default(), EVERYTHING).unwrap().items;
         assert_eq!((devices.len(), hosts.len()), (1, 1));
         assert_eq!((devices[0].address, hosts[0].address), (device, host));
         assert_eq!((devices[0].first_seen, devices[0].last_seen), (hosts[0].first_seen, hosts[0].last_seen));
@@ -237,10 +237,10 @@ pub(crate) fn one_address_behind_two_routers_is_two_devices(url: &DatabaseUrl) {
     let (store, mut writer, router) = opened(url);
     let other = writer.attach_router("other", NOON).unwrap().id;
     writer.commit(&ended(&[tcp(router, 1), tcp(other, 2)])).unwrap();
-    let devices = store.reader().devices(EVERYTHING).unwrap().items;
+    let devices = store.reader().devices(&DeviceFilter::default(), EVERYTHING).unwrap().items;
     assert_eq!(devices.len(), 2);
     assert_ne!(devices[0].router, devices[1].router);
-    assert_eq!(store.reader().hosts(EVERYTHING).unwrap().items.len(), 1);
+    assert_eq!(store.reader().hosts(&HostFilter::default(), EVERYTHING).unwrap().items.len(), 1);
     assert_eq!(all_flows(&store)[0].router_name, "other");
     assert_eq!(all_flows(&store)[1].router_name, "gw");
 }
@@ -256,5 +256,8 @@ pub(crate) fn text_with_nul_does_not_stop_a_commit(url: &DatabaseUrl) {
     writer.commit(&Changes { routers: vec![update], gaps: vec![bad], ..Changes::default() }).unwrap();
     let row = &store.reader().routers().unwrap()[0];
     assert_eq!((row.name.as_str(), row.hostname.as_deref()), ("a\u{fffd}b", Some("e\u{fffd}f")));
-    assert_eq!(store.reader().gaps(EVERYTHING).unwrap().items[0].gap.detail, "c\u{fffd}d");
+    assert_eq!(
+        store.reader().gaps(&GapFilter::default(), EVERYTHING).unwrap().items[0].gap.detail,
+        "c\u{fffd}d"
+    );
 }

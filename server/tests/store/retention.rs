@@ -2,7 +2,7 @@
 
 use netmon_server::domain::{Changes, Counters, FlowRecord, MINUTE_US, Micros, RouterId};
 use netmon_server::store::{
-    DatabaseUrl, Page, Retention, Step, Store, TopBy, TopFilter, TopKey, Totals, Writer,
+    DatabaseUrl, GapFilter, Page, Retention, Step, Store, TopBy, TopFilter, TopKey, Totals, Writer,
 };
 
 use crate::sample::{NOON, delta, ended, gap, host_delta, ip, open, raw, tcp};
@@ -72,7 +72,10 @@ pub(crate) fn rows_go_when_their_time_is_over(url: &DatabaseUrl) {
     let left = all_flows(&store);
     assert_eq!(left.len(), 302);
     assert_eq!(left.last().unwrap().flow, long);
-    assert_eq!(store.reader().gaps(Page { before: None, limit: 9 }).unwrap().items.len(), 1);
+    assert_eq!(
+        store.reader().gaps(&GapFilter::default(), Page { before: None, limit: 9 }).unwrap().items.len(),
+        1
+    );
     // The sums are what they were, and say how much of them is gone.
     let after = totals(&store);
     assert_eq!(after.removed.flows, 700);

@@ -7,12 +7,15 @@ use axum::{
     extract::{Path, State},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{App, WebError, read};
-use crate::{enrich::whois, web::format};
+use crate::{
+    enrich::whois,
+    web::{App, WebError, format},
+};
 
 /// What whois said.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct WhoisItem {
     address: String,
     /// RFC 3339, UTC.
@@ -20,17 +23,28 @@ pub(super) struct WhoisItem {
     answer: String,
 }
 
-/// What was said when last asked.
+/// What whois said of an address when last asked.
+#[utoipa::path(
+    get, path = "/api/v1/hosts/{address}/whois", operation_id = "whois", tag = "hosts",
+    params(("address" = String, Path, description = "An IPv4 or IPv6 address")),
+    responses((status = 200, body = WhoisItem), (status = 404, description = "Nobody asked yet")),
+)]
 pub(super) async fn show(
     State(app): State<App>,
     Path(address): Path<String>,
 ) -> Result<Json<WhoisItem>, WebError> {
     let address = parse(&address)?;
-    let (answer, asked) = read(&app, move |reader| reader.whois(address)).await?.ok_or(WebError::NotFound)?;
+    let (answer, asked) =
+        app.read(move |reader| Ok(reader.whois(address)?)).await?.ok_or(WebError::NotFound)?;
     Ok(Json(WhoisItem { address: address.to_string(), asked: format::rfc3339(asked), answer }))
 }
 
-/// Asks, and keeps what is said.
+/// Asks whois, and keeps what is said.
+#[utoipa::path(
+    post, path = "/api/v1/hosts/{address}/whois", operation_id = "ask_whois", tag = "hosts",
+    params(("address" = String, Path, description = "A public IPv4 or IPv6 address")),
+    responses((status = 200, body = WhoisItem)),
+)]
 pub(super) async fn ask(
     State(app): State<App>,
     Path(address): Path<String>,

@@ -39,13 +39,9 @@ pub(in crate::web) async fn page(
         Ok(Query(query)) => query,
         Err(error) => return Ok(WebError::BadRequest(error.body_text()).into_page()),
     };
-    let reader = app.reader.clone();
-    let routers = tokio::task::spawn_blocking(move || reader.routers())
-        .await
-        .map_err(|error| WebError::Internal(error.to_string()))??;
+    let routers = app.read(|reader| Ok(reader.router_names()?)).await?;
     let snapshot = app.live.snapshot().await;
     let table = table(&snapshot, &query, app.clock.now());
-    let routers = routers.into_iter().map(|router| router.name).collect();
     render(&LivePage { frame: Frame::new(&app, "live"), query, routers, table, max_rows: MAX_ROWS })
 }
 

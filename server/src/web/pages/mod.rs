@@ -1,5 +1,10 @@
 //! One file a page: what it shows, ready to print, and its handlers.
 
+pub(super) mod devices;
+pub(super) mod flows;
+pub(super) mod gaps;
+pub(super) mod hosts;
+mod list;
 pub(super) mod live;
 mod live_rows;
 pub(super) mod login;

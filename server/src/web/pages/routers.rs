@@ -44,10 +44,7 @@ struct LossView {
 
 /// `GET /routers`.
 pub(in crate::web) async fn page(State(app): State<App>) -> Result<Response, WebError> {
-    let reader = app.reader.clone();
-    let rows = tokio::task::spawn_blocking(move || reader.routers())
-        .await
-        .map_err(|error| WebError::Internal(error.to_string()))??;
+    let rows = app.read(|reader| Ok(reader.routers()?)).await?;
     let now = app.clock.now();
     let routers = rows.into_iter().map(|row| view(row, now)).collect();
     render(&RoutersPage { frame: Frame::new(&app, "routers"), routers })
@@ -94,7 +91,7 @@ fn skew(us: i64) -> String {
 }
 
 /// What a cause means to the owner.
-fn meaning(cause: i16) -> &'static str {
+pub(super) fn meaning(cause: i16) -> &'static str {
     use netmon_proto::v1::GapCause;
     match GapCause::try_from(i32::from(cause)) {
         Ok(GapCause::KernelOverrun) => {

@@ -1,0 +1,55 @@
+//! The lists that pages, the API and the console show: one filter a list, and how a page of it is read.
+//!
+//! Every list is read along an index, and no further than a window of rows. What a filter asks for beyond that
+//! index is looked for inside the window; a page that the window ends says where to go on. So no request reads
+//! a large table whole, whatever it asks for.
+
+mod devices;
+mod flow_filter;
+mod flow_pages;
+mod gaps;
+mod hosts;
+mod position;
+mod scan;
+mod wanted;
+
+pub use devices::{DeviceFilter, DeviceSort};
+pub use flow_filter::{FlowFilter, FlowSort, FlowText};
+pub use gaps::GapFilter;
+pub use hosts::{HostFilter, HostSort};
+pub use position::Position;
+
+pub(super) use devices::{count as count_devices, page as page_of_devices};
+pub(super) use flow_pages::{count as count_flows, page as page_of_flows};
+pub(super) use gaps::{count as count_gaps, page as page_of_gaps};
+pub(super) use hosts::{count as count_hosts, page as page_of_hosts};
+
+use super::rows::{Count, Page, PageOf};
+
+/// How many rows of an index one page may look at. They take some 20 ms, and a page of flows that is not full
+/// after so many tells its reader more by being there than by being complete.
+pub(super) const WINDOW: i64 = 20_000;
+
+/// One row more than the page holds tells whether there is a next one.
+fn one_more(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// Cuts what was read, one row more than the page holds, to the page.
+fn cut<T>(mut items: Vec<T>, limit: usize, position: impl Fn(&T) -> Position) -> PageOf<T> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more { items.last().map(position) } else { None };
+    PageOf { items, next }
+}
+
+/// The largest id that a page may show, plus one.
+fn below(page: Page) -> i64 {
+    page.before.map_or(i64::MAX, |position| position.id)
+}
+
+/// A count of rows that were read up to one more than the limit.
+fn counted(rows: usize, limit: u32) -> Count {
+    let (rows, limit) = (rows as u64, u64::from(limit));
+    Count { total: rows.min(limit), capped: rows > limit }
+}

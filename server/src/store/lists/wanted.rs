@@ -1,0 +1,130 @@
+//! A filter of flows with its addresses turned into ids, and the ways into the table that it leaves.
+
+use std::net::IpAddr;
+
+use diesel::prelude::*;
+
+use super::super::StoreError;
+use super::super::address::Address;
+use super::super::connection::{Connection, on_backend};
+use super::super::devices;
+use super::super::schema::remote_hosts;
+use super::{FlowFilter, FlowSort, FlowText};
+
+/// What a flow must have.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) router: Option<i64>,
+    /// One of these; a device has several addresses, and an address may belong to a device of each router.
+    pub(super) devices: Option<Vec<i64>>,
+    pub(super) host: Option<i64>,
+    pub(super) direction: Option<i16>,
+    pub(super) protocols: Vec<i16>,
+    pub(super) ports: Vec<i32>,
+    pub(super) from: Option<i64>,
+    pub(super) to: Option<i64>,
+    /// One of these devices or one of these hosts.
+    pub(super) either: Option<(Vec<i64>, Vec<i64>)>,
+    pub(super) sort: FlowSort,
+}
+
+/// The rows of one key of an index, in the order of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    All,
+    Device(i64),
+    Host(i64),
+}
+
+impl Wanted {
+    /// `None`: no flow can match, since nothing has that address.
+    pub(super) fn look_up(
+        connection: &mut Connection,
+        filter: &FlowFilter,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut wanted = Self {
+            router: filter.router.map(|router| router.0),
+            devices: None,
+            host: None,
+            direction: filter.direction.map(|direction| direction as i16),
+            protocols: filter.protocol.map(i16::from).into_iter().collect(),
+            ports: filter.port.map(i32::from).into_iter().collect(),
+            from: filter.from,
+            to: filter.to,
+            either: None,
+            sort: filter.sort,
+        };
+        if let Some(address) = filter.device {
+            let found = devices::with_address(connection, address.into())?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            wanted.devices = Some(found);
+        }
+        if let Some(address) = filter.host {
+            wanted.host = host_id(connection, address)?;
+            if wanted.host.is_none() {
+                return Ok(None);
+            }
+        }
+        match filter.text {
+            None => {}
+            Some(FlowText::Port(port)) => wanted.ports.push(i32::from(port)),
+            Some(FlowText::Protocol(protocol)) => wanted.protocols.push(i16::from(protocol)),
+            Some(FlowText::Address(address)) => {
+                let devices = devices::with_address(connection, address.into())?;
+                let hosts: Vec<i64> = host_id(connection, address)?.into_iter().collect();
+                if devices.is_empty() && hosts.is_empty() {
+                    return Ok(None);
+                }
+                wanted.either = Some((devices, hosts));
+            }
+        }
+        Ok(Some(wanted))
+    }
+
+    /// Every set of keys that holds all flows that match. There is always one.
+    pub(super) fn ways(&self) -> Vec<Vec<Key>> {
+        let mut ways = Vec::new();
+        if let Some(devices) = &self.devices {
+            ways.push(devices.iter().map(|id| Key::Device(*id)).collect());
+        }
+        if let Some(host) = self.host {
+            ways.push(vec![Key::Host(host)]);
+        }
+        if let Some((devices, hosts)) = &self.either {
+            let devices = devices.iter().map(|id| Key::Device(*id));
+            ways.push(devices.chain(hosts.iter().map(|id| Key::Host(*id))).collect());
+        }
+        if ways.is_empty() {
+            ways.push(vec![Key::All]);
+        }
+        ways
+    }
+
+    /// Whether a way that answers so many of the conditions leaves rows out or in another order: then only a
+    /// window of its rows is looked at.
+    pub(super) fn needs_window(&self, answered: usize) -> bool {
+        let conditions = [
+            self.router.is_some(),
+            self.devices.is_some(),
+            self.host.is_some(),
+            self.direction.is_some(),
+            self.from.is_some(),
+            self.to.is_some(),
+            self.either.is_some(),
+        ];
+        let conditions = conditions.into_iter().filter(|asked| *asked).count();
+        self.sort != FlowSort::Newest || conditions + self.protocols.len() + self.ports.len() > answered
+    }
+}
+
+/// One per router that has a device of this address.
+fn host_id(connection: &mut Connection, address: IpAddr) -> Result<Option<i64>, StoreError> {
+    let address = Address::from(address);
+    Ok(on_backend!(connection, |c| remote_hosts::table
+        .filter(remote_hosts::address.eq(address))
+        .select(remote_hosts::id)
+        .first(c)
+        .optional())?)
+}

@@ -1,0 +1,70 @@
+//! `GET /api/v1/openapi.json`: what is here, made from the types that do it.
+
+use axum::Json;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
+
+use super::{lists, totals, whois};
+
+/// The description.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "netmon", description = "Who on the LAN talks to whom: the read side of netmon-server."),
+    paths(
+        lists::routers::json, lists::routers::csv, lists::routers::json_lines,
+        lists::devices::json, lists::devices::csv, lists::devices::json_lines,
+        lists::hosts::json, lists::hosts::csv, lists::hosts::json_lines,
+        lists::flows::json, lists::flows::csv, lists::flows::json_lines,
+        lists::gaps::json, lists::gaps::csv, lists::gaps::json_lines,
+        lists::live_flows, totals::totals, whois::show, whois::ask,
+    ),
+    modifiers(&Common),
+)]
+struct Description;
+
+/// What all operations have in common: the token, and how they fail.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let components = description.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("token", SecurityScheme::Http(bearer));
+        let error = Object::builder()
+            .property("error", Object::with_type(Type::String))
+            .required("error")
+            .description(Some("Why the request was not answered"));
+        components.schemas.insert("Error".to_owned(), error.build().into());
+        let failures = [
+            ("400", "A parameter is unknown or its value is not what it takes"),
+            ("401", "No or wrong token"),
+            ("503", "The database cannot be read now"),
+        ];
+        for (status, text) in failures {
+            components.responses.insert(status.to_owned(), RefOr::T(failure(text)));
+        }
+        description.security = Some(vec![SecurityRequirement::new("token", std::iter::empty::<String>())]);
+        for item in description.paths.paths.values_mut() {
+            for operation in item.get.iter_mut().chain(&mut item.post) {
+                for (status, _) in failures {
+                    let response = Ref::new(format!("#/components/responses/{status}"));
+                    operation.responses.responses.insert(status.to_owned(), RefOr::Ref(response));
+                }
+            }
+        }
+    }
+}
+
+fn failure(text: &str) -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Error"))).build();
+    ResponseBuilder::new().description(text).content("application/json", content).build()
+}
+
+pub(super) async fn serve() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}

@@ -1,0 +1,33 @@
+//! What is open now, from the writer's memory.
+
+use super::{DEFAULT_LIMIT, FlowItem, List, cursor, params::list_params};
+use crate::{
+    store::Position,
+    web::{App, WebError},
+};
+
+list_params! {
+    /// Which part of the open flows; the newest come first.
+    LiveParams {}
+}
+
+/// A part of the open flows.
+pub(in crate::web) async fn live(app: &App, params: &LiveParams) -> Result<List<FlowItem>, WebError> {
+    let (cursor, limit) = params.own_paging();
+    let asked = params.own_without_paging();
+    let before = cursor.map(|text| cursor::decode("live", &asked, text)).transpose()?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    let snapshot = app.live.snapshot().await;
+    let mut open: Vec<_> = snapshot.flows.iter().filter(|flow| flow.ended_at.is_none()).collect();
+    let total = open.len() as u64;
+    open.sort_unstable_by_key(|flow| std::cmp::Reverse(flow.record.id));
+    open.retain(|flow| before.is_none_or(|before| flow.record.id.0 < before.id()));
+    let more = open.len() > limit;
+    open.truncate(limit);
+    let next = open
+        .last()
+        .filter(|_| more)
+        .map(|flow| cursor::encode("live", &asked, Position::after_id(flow.record.id.0)));
+    let items = open.into_iter().map(|flow| FlowItem::new(flow.router.to_string(), &flow.record)).collect();
+    Ok(List { items, next, total, total_capped: false })
+}

@@ -1,0 +1,106 @@
+//! The lists as they are asked for over HTTP: the same parameters, filters and rows for pages, JSON and exports.
+
+mod asked;
+pub(super) mod cursor;
+mod devices;
+mod export;
+mod flows;
+mod gaps;
+mod hosts;
+mod live;
+mod params;
+mod routers;
+
+use std::fmt::Debug;
+
+use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
+
+pub(super) use asked::{Asked, Pairs};
+pub(super) use devices::{DeviceItem, DeviceParams};
+pub(super) use export::{AT_ONCE, Format, export};
+pub(super) use flows::{CountersItem, FlowItem, FlowParams};
+pub(super) use gaps::{Cause, GapItem, GapParams};
+pub(super) use hosts::{HostItem, HostParams};
+pub(super) use live::{LiveParams, live};
+pub(super) use params::{COUNT_LIMIT, DEFAULT_LIMIT, DirectionName};
+pub(super) use routers::{RouterItem, RouterParams};
+
+use super::{App, WebError};
+use crate::{
+    domain::{Micros, RouterId},
+    store::{Count, Page, PageOf, Reader, StoreError},
+};
+
+/// A list. Implemented by its parameters.
+pub(super) trait Listing: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// What the database is asked for.
+    type Filter: Send + Sync + 'static;
+    /// What it answers.
+    type Row: Send + 'static;
+    /// What a script gets.
+    type Item: Serialize + Send + 'static;
+
+    /// The list's name in paths.
+    const NAME: &'static str;
+    /// The columns of an export: names of an item's fields, with a slash before a field of a field.
+    const COLUMNS: &'static [&'static str];
+
+    /// `cursor` and `limit`.
+    fn paging(&self) -> (Option<&str>, Option<usize>);
+    /// The same without them: what a cursor belongs to.
+    fn without_paging(&self) -> Self;
+    /// Looks up what the parameters name.
+    fn filter(&self, reader: &Reader, now: Micros) -> Result<Self::Filter, WebError>;
+    fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
+    fn count(reader: &Reader, filter: &Self::Filter, limit: u32) -> Result<Count, StoreError>;
+    fn item(row: Self::Row) -> Self::Item;
+}
+
+/// A part of a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct List<T> {
+    /// In the order of the list. They can be fewer than `limit` although there is a next page: then so many rows
+    /// were searched that the rest has to be asked for.
+    pub(super) items: Vec<T>,
+    /// `cursor` of the next page; null: this is the last.
+    pub(super) next: Option<String>,
+    /// How many rows match, counted up to a limit.
+    pub(super) total: u64,
+    /// The counting stopped at `total`: there may be more.
+    pub(super) total_capped: bool,
+}
+
+/// A page of rows with the cursor of the next one.
+pub(super) struct Found<R> {
+    pub(super) rows: Vec<R>,
+    pub(super) next: Option<String>,
+    pub(super) count: Count,
+}
+
+/// Reads a page and counts.
+pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::Row>, WebError> {
+    let (cursor, limit) = params.paging();
+    let before =
+        cursor.map(|cursor| cursor::decode(L::NAME, &params.without_paging(), cursor)).transpose()?;
+    let page = Page { before, limit: limit.unwrap_or(DEFAULT_LIMIT) };
+    let now = app.clock.now();
+    let asked = params.clone();
+    let (part, count) = app
+        .read(move |reader| {
+            let filter = asked.filter(reader, now)?;
+            Ok((L::page(reader, &filter, page)?, L::count(reader, &filter, COUNT_LIMIT)?))
+        })
+        .await?;
+    let next = part.next.map(|position| cursor::encode(L::NAME, &params.without_paging(), position));
+    Ok(Found { rows: part.items, next, count })
+}
+
+/// The id of a router that is named.
+fn router_id(reader: &Reader, name: Option<&params::Name>) -> Result<Option<RouterId>, WebError> {
+    let Some(params::Name(name)) = name else { return Ok(None) };
+    match reader.router_id(name)? {
+        None => Err(WebError::BadRequest(format!("router: {name:?} has never reported"))),
+        known => Ok(known),
+    }
+}

@@ -1,0 +1,38 @@
+//! Addresses outside.
+
+use axum::{extract::State, http::Uri, response::Response};
+
+use super::{
+    App,
+    list::{self, Cell, Column, Field, View},
+};
+use crate::{
+    store::HostRow,
+    web::lists::{HostParams, Pairs},
+};
+
+/// `GET /hosts`.
+pub(in crate::web) async fn page(State(app): State<App>, uri: Uri) -> Response {
+    list::show::<HostParams>(app, uri).await
+}
+
+impl View for HostParams {
+    const TITLE: &'static str = "Remote hosts";
+    const PATH: &'static str = "/hosts";
+    const TABLE: &'static [Column] = &[
+        ("Address", "address", None),
+        ("First seen", "", Some("newest")),
+        ("Last seen", "", Some("last_seen")),
+    ];
+    const EMPTY: &'static str = "No remote host matches.";
+
+    fn fields(pairs: &Pairs, _routers: &[String]) -> Vec<Field> {
+        vec![Field::text(pairs, "q", "Search", "a part of an address")]
+    }
+
+    fn cells(row: HostRow, _pairs: &Pairs) -> Vec<Cell> {
+        let address = row.address.to_string();
+        let flows = Pairs::default().link("/flows", &[("host", &address)]);
+        vec![Cell::text(address).link(flows), Cell::time(row.first_seen), Cell::time(row.last_seen)]
+    }
+}

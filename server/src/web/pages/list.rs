@@ -1,0 +1,222 @@
+//! What all pages of lists have in common: a form that filters, a table whose headings sort, the way to the next
+//! page, and the same rows as files.
+
+use askama::Template;
+use axum::{
+    http::{StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+
+use super::{App, Frame, WebError, render};
+use crate::{
+    domain::Micros,
+    web::{
+        format,
+        lists::{Asked, Found, Listing, Pairs, find},
+    },
+};
+
+#[derive(Template)]
+#[template(path = "list/page.html")]
+struct ListPage {
+    frame: Frame,
+    title: &'static str,
+    path: &'static str,
+    fields: Vec<Field>,
+    filtered: bool,
+    counts: String,
+    wrong: Option<String>,
+    note: Option<&'static str>,
+    heads: Vec<Head>,
+    rows: Vec<Vec<Cell>>,
+    empty: &'static str,
+    first: Option<String>,
+    next: Option<String>,
+    files: [(&'static str, String); 3],
+}
+
+/// A field of the form.
+pub(super) struct Field {
+    name: &'static str,
+    label: &'static str,
+    value: String,
+    placeholder: &'static str,
+    /// What can be chosen: values and how they are shown. Empty: anything can be typed.
+    choices: Vec<(String, String)>,
+}
+
+/// A heading of the table.
+pub(super) struct Head {
+    text: &'static str,
+    class: &'static str,
+    /// Sorts by it.
+    link: Option<String>,
+    sorted: bool,
+}
+
+/// A cell of the table, ready to print.
+#[derive(Default)]
+pub(super) struct Cell {
+    text: String,
+    class: &'static str,
+    link: Option<String>,
+    /// RFC 3339, of a text that is a time.
+    time: String,
+    title: String,
+    /// The heading, for narrow screens.
+    label: &'static str,
+}
+
+/// A column: its heading, how it looks, and the name of the order that it stands for.
+pub(super) type Column = (&'static str, &'static str, Option<&'static str>);
+
+/// A list's page.
+pub(super) trait View: Listing {
+    const TITLE: &'static str;
+    const PATH: &'static str;
+    const TABLE: &'static [Column];
+    /// What is said where there is no row.
+    const EMPTY: &'static str;
+    /// What is said of an order that is not the first one.
+    const NOTE: Option<&'static str> = None;
+
+    fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field>;
+    /// The cells of a row, in the order of the columns.
+    fn cells(row: Self::Row, pairs: &Pairs) -> Vec<Cell>;
+}
+
+/// Answers a request for a list's page.
+pub(super) async fn show<V: View>(app: App, uri: Uri) -> Response {
+    let answer = match Asked::<V>::read(&uri) {
+        Ok(asked) => match find(&app, &asked.params).await {
+            Ok(found) => page::<V>(&app, &asked.pairs, Some(found), None).await,
+            Err(WebError::BadRequest(why)) => refused::<V>(&app, &asked.pairs, why).await,
+            Err(error) => Err(error),
+        },
+        Err(error) => refused::<V>(&app, &Pairs::of(&uri), error.to_string()).await,
+    };
+    answer.unwrap_or_else(WebError::into_page)
+}
+
+/// The form as it was filled in, and what is wrong with it.
+async fn refused<V: View>(app: &App, pairs: &Pairs, why: String) -> Result<Response, WebError> {
+    let page = page::<V>(app, pairs, None, Some(why)).await?;
+    Ok((StatusCode::BAD_REQUEST, page).into_response())
+}
+
+async fn page<V: View>(
+    app: &App,
+    pairs: &Pairs,
+    found: Option<Found<V::Row>>,
+    wrong: Option<String>,
+) -> Result<Response, WebError> {
+    let routers = app.read(|reader| Ok(reader.router_names()?)).await?;
+    let fields = V::fields(pairs, &routers);
+    let filtered = fields.iter().any(|field| !field.value.is_empty());
+    let sort = pairs.value("sort");
+    // The first order that a heading stands for is the one without a name in the query.
+    let first_sort = V::TABLE.iter().find_map(|(_, _, sort)| *sort);
+    let heads = V::TABLE.iter().map(|(text, class, by)| Head {
+        text,
+        class,
+        link: by.map(|by| pairs.link(V::PATH, &[("cursor", ""), ("sort", by)])),
+        sorted: by.is_some_and(|by| by == sort || (sort.is_empty() && Some(by) == first_sort)),
+    });
+    let file = |kind| pairs.link(&format!("/api/v1/{}{kind}", V::NAME), &[("cursor", ""), ("limit", "")]);
+    let next = found.as_ref().and_then(|found| found.next.clone());
+    let page = ListPage {
+        frame: Frame::new(app, V::NAME),
+        title: V::TITLE,
+        path: V::PATH,
+        filtered: filtered || wrong.is_some(),
+        fields,
+        counts: found.as_ref().map(counts).unwrap_or_default(),
+        note: V::NOTE.filter(|_| !sort.is_empty() && Some(sort) != first_sort),
+        wrong,
+        heads: heads.collect(),
+        rows: found
+            .map(|found| found.rows.into_iter().map(|row| labelled::<V>(V::cells(row, pairs))).collect())
+            .unwrap_or_default(),
+        empty: if next.is_some() { "Nothing among the rows that were searched." } else { V::EMPTY },
+        first: (!pairs.value("cursor").is_empty()).then(|| pairs.link(V::PATH, &[("cursor", "")])),
+        next: next.map(|next| pairs.link(V::PATH, &[("cursor", &next)])),
+        files: [("CSV", file(".csv")), ("JSON lines", file(".jsonl")), ("JSON", file(""))],
+    };
+    render(&page)
+}
+
+fn counts<R>(found: &Found<R>) -> String {
+    let count = found.count;
+    match (count.total, count.capped) {
+        (1, false) => "1 row".to_owned(),
+        (total, false) => format!("{total} rows"),
+        (total, true) => format!("{total} rows or more"),
+    }
+}
+
+fn labelled<V: View>(mut cells: Vec<Cell>) -> Vec<Cell> {
+    for (cell, (text, class, _)) in cells.iter_mut().zip(V::TABLE) {
+        (cell.label, cell.class) = (text, class);
+    }
+    cells
+}
+
+impl Field {
+    /// Anything can be typed.
+    pub(super) fn text(
+        pairs: &Pairs,
+        name: &'static str,
+        label: &'static str,
+        placeholder: &'static str,
+    ) -> Self {
+        Self { name, label, value: pairs.value(name).to_owned(), placeholder, choices: Vec::new() }
+    }
+
+    /// One of these, or none.
+    pub(super) fn choice<T: Into<String>>(
+        pairs: &Pairs,
+        name: &'static str,
+        label: &'static str,
+        choices: impl IntoIterator<Item = (T, T)>,
+    ) -> Self {
+        let value = pairs.value(name).to_owned();
+        let choices = choices.into_iter().map(|(value, shown)| (value.into(), shown.into()));
+        let mut choices: Vec<(String, String)> =
+            std::iter::once((String::new(), "all".to_owned())).chain(choices).collect();
+        // A value from a link is kept, although the form does not offer it.
+        if !choices.iter().any(|(known, _)| *known == value) {
+            choices.push((value.clone(), value.clone()));
+        }
+        Self { name, label, value, placeholder: "", choices }
+    }
+
+    pub(super) fn router(pairs: &Pairs, routers: &[String]) -> Self {
+        Self::choice(pairs, "router", "Router", routers.iter().map(|name| (name.clone(), name.clone())))
+    }
+
+    pub(super) fn period(pairs: &Pairs) -> Self {
+        let periods = [("1h", "the last hour"), ("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days")];
+        Self::choice(pairs, "from", "Time", periods)
+    }
+}
+
+impl Cell {
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// A time, which the viewer sees in the own zone.
+    pub(super) fn time(time: Micros) -> Self {
+        Self { text: format::utc(time), time: format::rfc3339(time), ..Self::default() }
+    }
+
+    /// Leads there, if there is something to lead from.
+    pub(super) fn link(self, link: String) -> Self {
+        let link = (!self.text.is_empty()).then_some(link);
+        Self { link, ..self }
+    }
+
+    pub(super) fn title(self, title: impl Into<String>) -> Self {
+        Self { title: title.into(), ..self }
+    }
+}

@@ -1,0 +1,184 @@
+//! The lists: pages, JSON, files.
+
+use netmon_proto::v1::{self, event::Kind};
+use serde_json::Value;
+
+use crate::{
+    client::{self, Agent},
+    server::Server,
+};
+
+const LISTS: [&str; 5] = ["routers", "devices", "hosts", "flows", "gaps"];
+
+fn json(server: &Server, path: &str) -> Value {
+    let (status, body) = server.read(path);
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// Flows 1 to `count`, the first of them still open.
+fn filled(count: u64) -> Server {
+    let server = Server::start();
+    let mut events: Vec<v1::Event> = (2..=count).map(client::ended).collect();
+    events.push(client::flow(1, v1::FlowPhase::New, 5));
+    events.push(client::event(Kind::Gap(v1::Gap {
+        cause: 1,
+        count: 3,
+        detail: "=1+1".to_owned(),
+        ..v1::Gap::default()
+    })));
+    Agent::new(&server).report("attic", events).unwrap();
+    server
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let server = filled(3);
+    for (path, expected) in [
+        ("flows?limit=0", "limit: \\\"0\\\" is not within 1 to 1000"),
+        ("flows?direction=up", "direction: \\\"up\\\" is not one of out, in, lan, local, forward"),
+        ("flows?protocol=xyz", "protocol: \\\"xyz\\\" is neither a known name nor 0 to 255"),
+        ("flows?port=70000", "port: \\\"70000\\\" is not within 0 to 65535"),
+        ("flows?device=here", "device: \\\"here\\\" is not an IPv4 or IPv6 address"),
+        ("flows?ended=maybe", "ended: \\\"maybe\\\" is neither true nor false"),
+        ("flows?from=later", "nor a time ago like 90m, 24h, 7d"),
+        ("flows?sort=colour", "is not one of newest, bytes, last_seen, duration"),
+        ("flows?router=none", "router: \\\"none\\\" has never reported"),
+        ("flows?router=%00", "expected at most 300 bytes without control characters"),
+        ("flows?colour=red", "unknown field `colour`, expected one of `router`, `device`, `host`"),
+        ("flows?port=1&port=2", "duplicate field `port`"),
+        ("flows?q=%ff", "is not an address, a port or the name of a protocol"),
+        ("gaps?cursor=x", "cursor: expected `next` of a page of this list"),
+        ("gaps?cause=bad_luck", "is not one of kernel_overrun, spool_full"),
+        ("live?cursor=x", "cursor: expected `next` of a page of this list"),
+        ("totals?x=1", ""),
+    ] {
+        let (status, body) = server.read(&format!("/api/v1/{path}"));
+        assert_eq!(status, if expected.is_empty() { 200 } else { 400 }, "{path}");
+        assert!(body.contains(expected), "{path}: {body}");
+        if path.starts_with("flows?") {
+            let (status, body) = server.read(&format!("/{path}"));
+            assert_eq!(status, 400, "{path}");
+            assert!(body.contains("role=\"alert\">") && body.contains("<form"), "{path}: {body}");
+            assert_eq!(server.read(&format!("/api/v1/{}", path.replace('?', ".csv?"))).0, 400, "{path}");
+        }
+    }
+    for list in LISTS {
+        assert_eq!(server.read(&format!("/api/v1/{list}?nothing=1")).0, 400, "{list}");
+        assert_eq!(server.read(&format!("/api/v1/{list}?cursor=&limit=")).0, 200, "{list}");
+    }
+}
+
+#[test]
+fn pages_join_and_their_cursors_fit_no_other_query() {
+    let server = filled(7);
+    for list in ["flows", "live", "devices", "routers", "gaps"] {
+        let mut path = format!("/api/v1/{list}?limit=3");
+        let mut ids = Vec::new();
+        loop {
+            let page = json(&server, &path);
+            ids.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64()));
+            match page["next"].as_str() {
+                Some(next) => path = format!("/api/v1/{list}?limit=3&cursor={next}"),
+                None => break,
+            }
+        }
+        let all = json(&server, &format!("/api/v1/{list}"));
+        let whole: Vec<_> = all["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64()).collect();
+        assert_eq!(ids, whole, "{list}");
+        assert!(!ids.is_empty(), "{list}");
+    }
+    let next = json(&server, "/api/v1/flows?limit=3")["next"].as_str().unwrap().to_owned();
+    for path in [
+        format!("flows?port=443&cursor={next}"),
+        format!("gaps?cursor={next}"),
+        format!("live?cursor={next}"),
+    ] {
+        assert_eq!(server.read(&format!("/api/v1/{path}")).0, 400, "{path}");
+    }
+}
+
+#[test]
+fn files_hold_what_the_list_holds() {
+    let server = filled(2_345);
+    let (status, csv) = server.read("/api/v1/flows.csv");
+    assert_eq!(status, 200);
+    let lines: Vec<&str> = csv.split("\r\n").collect();
+    assert!(lines[0].starts_with("id,router,device,remote,direction,protocol,src_ip,"), "{}", lines[0]);
+    assert!(lines[0].contains(",nat.reply_src_ip,"), "{}", lines[0]);
+    assert_eq!((lines.len(), lines.last().copied()), (2_345 + 2, Some("")));
+    let columns = lines[0].split(',').count();
+    assert!(lines[1..=2_345].iter().all(|line| line.split(',').count() == columns));
+
+    let (_, text) = server.read("/api/v1/flows.jsonl");
+    let items: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(items.len(), 2_345);
+    assert_eq!(json(&server, "/api/v1/flows?limit=1000")["items"].as_array().unwrap()[..], items[..1000]);
+    assert_eq!(server.read("/api/v1/flows.jsonl?limit=7&ended=true").1.lines().count(), 7);
+    assert_eq!(server.read("/api/v1/flows.csv?port=1").1.matches("\r\n").count(), 1);
+
+    // Every field of an item is in a column.
+    for list in LISTS {
+        let (_, csv) = server.read(&format!("/api/v1/{list}.csv"));
+        let head: Vec<&str> = csv.split("\r\n").next().unwrap().split(',').collect();
+        let item = &json(&server, &format!("/api/v1/{list}"))["items"][0];
+        for name in item.as_object().unwrap().keys() {
+            let is_list = ["losses"].contains(&name.as_str());
+            let nested = head.iter().any(|column| column.starts_with(&format!("{name}.")));
+            assert!(is_list || nested || head.contains(&name.as_str()), "{list}: {name} is not in {head:?}");
+        }
+        assert!(csv.len() > head.len(), "{list}");
+    }
+    // What a spreadsheet would take for a formula is text.
+    assert!(server.read("/api/v1/gaps.csv").1.contains(",'=1+1\r\n"));
+}
+
+#[test]
+fn pages_of_lists_lead_on_and_back() {
+    let server = filled(120);
+    let (status, page) = server.read("/flows?port=443&limit=");
+    assert_eq!(status, 200);
+    assert_eq!(page.matches("<tr>").count(), 51, "a heading and fifty rows");
+    for expected in [
+        "<a href=\"/flows\">Reset</a>",
+        "value=\"443\"",
+        "120 rows",
+        "rel=\"next\">Next page</a>",
+        "<a href=\"/api/v1/flows.csv?port=443\">CSV</a>",
+        "<a href=\"/flows?port=443&#38;sort=bytes\">Up</a>",
+        "<a href=\"/flows?port=443&#38;device=192.168.1.20\">192.168.1.20</a>",
+    ] {
+        assert!(page.contains(expected), "{expected} is not in {page}");
+    }
+    let link = page.split("<a href=\"").find(|part| part.contains("rel=\"next\"")).unwrap();
+    let next = link.split('"').next().unwrap().replace("&#38;", "&");
+    let (status, second) = server.read(&next);
+    assert_eq!(status, 200, "{next}");
+    assert!(second.contains(">First page</a>"), "{second}");
+    assert!(second.contains("value=\"443\""), "{second}");
+    for path in ["/devices", "/hosts", "/gaps", "/flows?sort=bytes", "/devices?sort=last_seen&q=192.168"] {
+        let (status, page) = server.read(path);
+        assert_eq!(status, 200, "{path}");
+        assert!(page.contains("<td"), "{path}: {page}");
+    }
+    assert!(server.read("/gaps").1.contains("<td class=\"wide\" data-label=\"Detail\">=1+1</td>"));
+    assert!(server.read("/hosts?q=nowhere").1.contains("No remote host matches."));
+}
+
+#[test]
+fn the_description_names_every_list() {
+    let server = Server::start();
+    let description = json(&server, "/api/v1/openapi.json");
+    for list in LISTS {
+        for path in
+            [format!("/api/v1/{list}"), format!("/api/v1/{list}.csv"), format!("/api/v1/{list}.jsonl")]
+        {
+            let operation = &description["paths"][&path]["get"];
+            assert!(operation["responses"]["200"].is_object(), "{path}: {operation}");
+            assert!(operation["responses"]["400"].is_object(), "{path}: {operation}");
+        }
+    }
+    let parameters = description["paths"]["/api/v1/flows"]["get"]["parameters"].as_array().unwrap();
+    assert!(parameters.iter().all(|parameter| parameter["in"] == "query" && parameter["required"] == false));
+    assert!(parameters.iter().any(|parameter| parameter["name"] == "device"));
+}
