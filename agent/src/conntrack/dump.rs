@@ -12,10 +12,10 @@ use tokio::{io::unix::AsyncFd, time::Instant};
 use netmon_proto::v1::Event;
 
 use super::{
-    Monitor, RETRY, request, schedule,
+    FINISH, Monitor, RETRY, request, schedule,
     socket::{NetlinkSocket, thread_cpu_time, watch},
 };
-use crate::decode::{CtMessage, Envelopes, Frame, decode_conntrack};
+use crate::decode::{CtMessage, Envelopes, Frame, Kind, decode_conntrack};
 
 /// The kernel sends pieces of 32 KiB at most, once it has seen a buffer of that size.
 pub(super) const PIECE_BYTES: usize = 32 * 1024;
@@ -50,8 +50,17 @@ pub(super) enum Piece {
 
 impl Dump {
     pub(super) fn start() -> io::Result<Self> {
+        Self::of(&request::dump_conntrack())
+    }
+
+    /// Of the entries whose end the kernel could not tell for want of room; it keeps them to tell it again.
+    pub(super) fn start_untold() -> io::Result<Self> {
+        Self::of(&request::dump_untold())
+    }
+
+    fn of(request: &[u8]) -> io::Result<Self> {
         let socket = NetlinkSocket::open(NETLINK_NETFILTER)?;
-        socket.request(&request::dump_conntrack())?;
+        socket.request(request)?;
         Ok(Dump {
             socket: watch(Arc::new(socket))?,
             started: Instant::now(),
@@ -151,7 +160,7 @@ impl Monitor {
                     if self.table.in_first_sync() {
                         // The kernel ends overdue entries as it walks past them. Their ends must be told
                         // before the sync says that what it did not name is gone.
-                        self.drain(out);
+                        self.drain(Instant::now() + FINISH, out);
                     }
                     self.end_dump(out);
                     return false;
@@ -163,6 +172,32 @@ impl Monitor {
             }
         }
         true
+    }
+
+    /// Before the end nobody will be there to hear them told again: reads the ends that the kernel keeps.
+    pub(super) fn read_untold(&mut self, limit: Instant, out: &mut Vec<Event>) {
+        // Without reliable delivery nothing is kept.
+        if self.watchdog.is_none() {
+            return;
+        }
+        let mut read = || -> io::Result<()> {
+            let mut dump = Dump::start_untold()?;
+            while Instant::now() < limit {
+                let now = self.now();
+                let Monitor { table, buffer, .. } = self;
+                let each = |row: &CtMessage| {
+                    table.on_destroy(&CtMessage { kind: Kind::Destroy, ..*row }, now, out);
+                };
+                if dump.read(buffer, each)? != Piece::More {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        // Kernels before 5.19 keep them elsewhere and may refuse; they are found gone by the next run.
+        if let Err(error) = read() {
+            tracing::debug!(%error, "cannot read the ends that the kernel keeps");
+        }
     }
 
     pub(super) fn end_dump(&mut self, out: &mut Vec<Event>) {

@@ -5,7 +5,7 @@ use std::io;
 use netmon_proto::v1::{Event, GapCause};
 use tokio::{io::Interest, time::Instant};
 
-use super::{FINISH, Monitor, MonitorError, RETRY, STEP_EVENTS, config::failed, unix_us, watchdog::Watchdog};
+use super::{Monitor, MonitorError, RETRY, STEP_EVENTS, config::failed, unix_us, watchdog::Watchdog};
 use crate::{
     decode::{Envelopes, Frame, Kind, decode_conntrack},
     flows::gap,
@@ -96,8 +96,7 @@ impl Monitor {
         self.next_dump = self.next_dump.min((self.last_dump + RETRY).max(Instant::now()));
     }
 
-    pub(super) fn drain(&mut self, out: &mut Vec<Event>) {
-        let limit = Instant::now() + FINISH;
+    pub(super) fn drain(&mut self, limit: Instant, out: &mut Vec<Event>) {
         while Instant::now() < limit {
             match self.read_events(By::Asking, usize::MAX, out) {
                 Ok(true) => {}

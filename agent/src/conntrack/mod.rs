@@ -61,8 +61,8 @@ const STEP_EVENTS: usize = 2048;
 const BEAT: Duration = Duration::from_secs(1);
 /// After a dump that failed, or between dumps that overruns ask for.
 const RETRY: Duration = Duration::from_secs(1);
-/// What `finish` may take for draining, and again for the last dump.
-const FINISH: Duration = Duration::from_millis(1200);
+/// What `finish` may take for the ends that the kernel keeps; less for the rest.
+const FINISH: Duration = Duration::from_millis(1300);
 
 /// Watches the kernel's connection tracking.
 #[derive(Debug)]
@@ -136,22 +136,25 @@ impl Monitor {
         self.busy = true;
     }
 
-    /// The last thing before the end: drains the event socket, dumps once more, and reports every flow that
-    /// changed. Takes four seconds at the very most, usually a few milliseconds. To be called within a
-    /// tokio runtime.
+    /// The last thing before the end: reads the ends that the kernel keeps because they found no room, drains
+    /// the event socket, dumps once more, and reports every flow that changed. Takes three seconds at the very
+    /// most, usually a few milliseconds. To be called within a tokio runtime.
     pub fn finish(&mut self, out: &mut Vec<Event>) {
         self.table.set_progress(true);
-        self.drain(out);
+        // First, because in a storm more are kept all the time: a dump holds those that were there when it
+        // began. What leaves the kernel's list meanwhile is in the socket then.
+        self.read_untold(Instant::now() + FINISH, out);
+        self.drain(Instant::now() + FINISH / 2, out);
         self.dump = None;
         self.next_dump = Instant::now();
-        let limit = Instant::now() + FINISH;
+        let limit = Instant::now() + FINISH / 2;
         loop {
             self.run_dump(usize::MAX, out);
             if self.dump.is_none() || Instant::now() >= limit {
                 break;
             }
         }
-        self.drain(out);
+        self.drain(Instant::now() + FINISH / 4, out);
         let now = self.now();
         self.table.flush_progress(now, out);
         self.report_losses(out);

@@ -5,11 +5,17 @@ const NLM_F_DUMP: u16 = 0x300;
 const SUBSYS_CTNETLINK: u16 = 1;
 const IPCTNL_MSG_CT_GET: u16 = 1;
 const IPCTNL_MSG_CT_GET_STATS: u16 = 5;
+const IPCTNL_MSG_CT_GET_DYING: u16 = 6;
 
 /// All entries of the conntrack table, of both families.
 pub(super) fn dump_conntrack() -> Vec<u8> {
     // nfgenmsg: AF_UNSPEC, version 0, resource 0.
     message(SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, &[0; 4])
+}
+
+/// The entries that are gone, but whose end found no room in the buffer of who wants it reliably.
+pub(super) fn dump_untold() -> Vec<u8> {
+    message(SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_DYING, NLM_F_REQUEST | NLM_F_DUMP, &[0; 4])
 }
 
 /// The size of the conntrack table: cheap, and refused wherever a dump would be.

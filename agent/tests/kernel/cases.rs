@@ -23,6 +23,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_flow_that_was_there_is_found_and_followed", found_and_followed),
     ("no_end_is_lost_when_the_buffer_overruns", burst_into_a_small_buffer),
     ("an_end_told_twice_counts_once", told_twice),
+    ("the_last_ends_are_told_although_the_buffer_overran", overrun_at_the_end),
     ("a_stalled_agent_lets_go_and_recovers", stalled),
     ("new_addresses_are_followed", new_addresses),
     ("the_last_bytes_are_reported_at_the_end", last_bytes),
@@ -197,6 +198,25 @@ fn burst_into_a_small_buffer() {
     let ids: std::collections::BTreeSet<u64> =
         watcher.flows(FlowPhase::End).map(|flow| flow.flow_id).collect();
     assert_eq!(ids.len(), BURST as usize);
+}
+
+fn overrun_at_the_end() {
+    let mut watcher = Watcher::open(MonitorConfig { read_buffer_bytes: 32 * 1024, ..config() });
+    watcher.ledger = None;
+    watcher.until_synced();
+    let mut injector = Injector::open().expect("an injector");
+    const ENDS: u32 = 3000;
+    for number in 0..ENDS {
+        injector.create(source(number), 600);
+        injector.delete(source(number));
+    }
+    injector.send();
+    // The kernel tells them again bit by bit; whoever stops now cannot wait for that.
+    watcher.finish();
+    assert!(watcher.monitor.stats().overruns > 0, "the buffer was not too small");
+    let ids: std::collections::BTreeSet<u64> =
+        watcher.flows(FlowPhase::End).map(|flow| flow.flow_id).collect();
+    assert_eq!((watcher.ends(), ids.len()), (ENDS as usize, ENDS as usize));
 }
 
 fn told_twice() {
