@@ -22,6 +22,7 @@ mod health;
 pub mod host;
 pub mod identity;
 mod metrics;
+mod names;
 pub mod nflog;
 mod parts;
 pub mod pipeline;

@@ -21,7 +21,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{conntrack::MonitorStats, host, spool::SpoolStats, transport::TransportStats};
+use crate::{
+    conntrack::MonitorStats, host, names::DigestStats, spool::SpoolStats, transport::TransportStats,
+};
 
 const REQUEST_BYTES: usize = 4096;
 const REQUEST_TIME: Duration = Duration::from_secs(2);
@@ -44,6 +46,8 @@ pub(crate) struct Page {
     pub(crate) gaps: Vec<(GapCause, u64)>,
     pub(crate) events_unwritten: u64,
     pub(crate) last_append_us: i64,
+    /// Of `transport: http`.
+    pub(crate) digest: DigestStats,
     /// Those of the parts.
     pub(crate) parts: Vec<Figure>,
 }
@@ -275,6 +279,16 @@ impl Page {
                 "connected",
                 "Whether a stream to the server is open",
                 f64::from(u8::from(transport.connected)),
+            ),
+            Figure::counter(
+                "dns_buckets_emitted",
+                "Counts of questions that were posted",
+                self.digest.buckets,
+            ),
+            Figure::counter(
+                "dns_buckets_left_out",
+                "Questions that no posted count holds",
+                self.digest.left_out,
             ),
             Figure::counter("streams", "Streams that the server welcomed", transport.streams),
             Figure::counter("acks", "Acks received", transport.acks),

@@ -31,6 +31,7 @@ fn config(urls: Vec<String>) -> TransportConfig {
         ack_timeout: Duration::from_secs(10),
         backoff_least: Duration::from_millis(1),
         backoff_most: Duration::from_millis(10),
+        http: None,
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Config {
     pub batch_max_events: usize,
     /// `transport: http` only: how long events may wait for others to be posted with.
     pub batch_max_wait: Duration,
-    /// `transport: http` only: whether beginnings of connections are posted, too.
+    /// `transport: http` only: whether connections are told of before their end, too.
     pub emit_conntrack_new: bool,
     /// `transport: http` only: the first delay after a failure.
     pub http_retry_base: Duration,

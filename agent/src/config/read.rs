@@ -249,6 +249,12 @@ impl File<'_> {
                 ("qname_hash_salt", "names are sent in full; only transport: http hashes them"),
                 ("qname_hash_cap", "names are sent in full; only transport: http hashes them"),
             ]);
+        } else {
+            self.note(&[
+                ("health_interval", "JSON batches have no word for the router's health"),
+                ("identity_interval", "JSON batches have no word for devices"),
+                ("lease_files", "JSON batches have no word for devices"),
+            ]);
         }
     }
 

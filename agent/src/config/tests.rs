@@ -58,7 +58,7 @@ fn what_is_heard_beside_connections_is_chosen() {
     );
     assert_eq!((config.nflog_groups, config.dns_nflog_groups), (vec![10, 11], vec![20]));
     assert_eq!((config.dns_log, config.transport), (DnsLogKind::Off, TransportKind::Http));
-    assert_eq!(config.notes, Vec::<String>::new());
+    assert_eq!(config.notes, ["lease_files has no effect: JSON batches have no word for devices"]);
     assert_snapshot!(refused(&format!("{REQUIRED}nflog_groups: [5]\ndns_nflog_groups: [5]\ndns_log: syslog\ntransport: mqtt\n")), @r##"
     agent.yaml:5: dns_nflog_groups: expected other groups than those of nflog_groups
     agent.yaml:6: dns_log: expected file or logread or off, found "syslog"

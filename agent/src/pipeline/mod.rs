@@ -5,6 +5,7 @@
 
 pub(crate) mod listen;
 mod losses;
+mod old_format;
 mod source;
 
 use std::{future::Future, time::Duration};
@@ -27,6 +28,7 @@ use crate::{
     transport::{Transport, TransportConfig},
 };
 use losses::Losses;
+use old_format::OldFormat;
 use source::{Feed, Source};
 
 /// What stopping may take in all, reading the kernel's last words and waiting for acks included; service
@@ -75,6 +77,7 @@ async fn run_with<S: Source>(
     start(&config, &mut parts);
     store.report_downtime(host::now_us());
     let mut transport = Transport::new(transport);
+    store.old_format = OldFormat::new(&config, host::now_us());
     let mut scrapes = metrics::serve(config.metrics_bind).await;
     let started = Instant::now();
     let mut heartbeat = heartbeats(&config);
@@ -94,6 +97,7 @@ async fn run_with<S: Source>(
                 let now_us = host::now_us();
                 events.push(beat(&mut feed, &parts, &store, &scrapes, started.elapsed(), now_us));
                 store.spool.stamp(now_us);
+                transport.beat(now_us);
             }
             scrape = scrapes.next() => {
                 let mut figures = Vec::new();
@@ -115,6 +119,7 @@ async fn run_with<S: Source>(
                     transport: transport.stats().clone(),
                     gaps: store.losses.totals().to_vec(),
                     events_unwritten: store.unwritten,
+                    digest: store.old_format.as_ref().map(OldFormat::stats).unwrap_or_default(),
                     last_append_us: store.last_append_us,
                 });
             }
@@ -124,6 +129,9 @@ async fn run_with<S: Source>(
                     parts = Parts::new();
                     start(&new, &mut parts);
                     feed.reconfigure(new.monitor(), &mut events);
+                    store.end_old_format(&mut events);
+                    store.append(&mut events);
+                    store.old_format = OldFormat::new(&new, host::now_us());
                     transport.reconfigure(new_transport, &mut store.spool);
                     if new.metrics_bind != config.metrics_bind {
                         scrapes = metrics::serve(new.metrics_bind).await;
@@ -144,7 +152,9 @@ async fn run_with<S: Source>(
     // The parts first: what they say at last may explain what the flows do.
     parts.finish(Instant::now() + parts::FINISH, |heard| store.take(heard, &mut events)).await;
     feed.finish(&mut events);
+    store.end_old_format(&mut events);
     store.append(&mut events);
+    transport.hurry();
     deliver(&mut transport, &mut store, limit).await;
     store.spool.stamp(host::now_us());
     Ok(())
@@ -246,6 +256,8 @@ struct Store {
     /// Events that neither disk nor memory took.
     unwritten: u64,
     last_append_us: i64,
+    /// JSON batches are posted.
+    old_format: Option<OldFormat>,
 }
 
 impl Store {
@@ -260,6 +272,7 @@ impl Store {
             sync_void: false,
             unwritten: 0,
             last_append_us: 0,
+            old_format: None,
         }
     }
 
@@ -286,6 +299,9 @@ impl Store {
     fn append(&mut self, events: &mut Vec<Event>) {
         for loss in self.spool.take_losses() {
             self.losses.add(loss.cause, loss.count, loss.detail, host::now_us());
+        }
+        if let Some(old_format) = &mut self.old_format {
+            old_format.apply(events, host::now_us());
         }
         if events.is_empty() {
             return;
@@ -315,6 +331,13 @@ impl Store {
         events.clear();
         // A burst is over; what it took goes back.
         events.shrink_to(1024);
+    }
+
+    /// What it still has to say.
+    fn end_old_format(&mut self, events: &mut Vec<Event>) {
+        if let Some(old_format) = &mut self.old_format {
+            old_format.end(events, host::now_us());
+        }
     }
 
     /// Up to the next BEGIN.

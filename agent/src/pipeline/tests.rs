@@ -31,13 +31,13 @@ struct Script {
 }
 
 #[derive(Clone, Default)]
-struct Stage {
+pub(super) struct Stage {
     script: Rc<RefCell<Script>>,
     more: Rc<Notify>,
 }
 
 impl Stage {
-    fn say(&self, what: Result<Vec<Event>, String>) {
+    pub(super) fn say(&self, what: Result<Vec<Event>, String>) {
         self.script.borrow_mut().says.push_back(what);
         self.more.notify_one();
     }
@@ -118,7 +118,7 @@ fn config(dir: &Path, url: &str) -> Config {
 }
 
 /// Runs the agent while `story` is told, then stops it.
-async fn play(config: &Config, stage: &Stage, story: impl Future<Output = ()>) {
+pub(super) async fn play(config: &Config, stage: &Stage, story: impl Future<Output = ()>) {
     play_service(config, Service::default(), stage, story).await;
 }
 

@@ -293,6 +293,21 @@ impl Spool {
         &self.stats
     }
 
+    /// The server has refused so many events for good, and will not tell of it itself.
+    pub fn note_refused(&mut self, events: u64) {
+        self.note_loss(GapCause::Refused, events, "refused by the server that JSON batches are posted to");
+    }
+
+    /// Where the segments are.
+    pub fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+
+    /// Whether what is written is forced to the disk.
+    pub fn fsync(&self) -> bool {
+        self.config.fsync
+    }
+
     /// The epoch of this run.
     pub fn epoch(&self) -> u64 {
         self.epoch

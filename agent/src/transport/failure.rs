@@ -21,6 +21,16 @@ pub(super) enum Failure {
     Token,
     #[error("the server does not know netmon.v1.Collector; is it a netmon-server of this version?")]
     NotNetmon,
+    #[error("no answer within {0:?}; is the server overloaded, or its disk full?")]
+    AnswerTimeout(Duration),
+    #[error("the connection broke: {0}")]
+    Broke(String),
+    #[error("the server answered {0}")]
+    Answer(u16),
+    #[error("the server answered {0}: it has no /api/v1/netmon/events/batch; is server_url right?")]
+    NoSuchPath(u16),
+    #[error("the server refused a batch with {0}; it is tried again, then in parts")]
+    Refused(u16),
     #[error("the server ended the stream")]
     Ended,
     #[error("the server said {code:?}: {message}")]
@@ -40,7 +50,12 @@ impl Failure {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
-            Self::ConnectTimeout(_) | Self::HelloTimeout(_) | Self::AckTimeout(_) => "timeout",
+            Self::ConnectTimeout(_)
+            | Self::HelloTimeout(_)
+            | Self::AckTimeout(_)
+            | Self::AnswerTimeout(_) => "timeout",
+            Self::Broke(_) => "broken",
+            Self::Answer(status) | Self::NoSuchPath(status) | Self::Refused(status) => status_label(*status),
             Self::Token => "unauthenticated",
             Self::NotNetmon => "unimplemented",
             Self::Ended => "ended",
@@ -64,8 +79,34 @@ impl From<Status> for Failure {
     }
 }
 
+/// The usual ones by themselves, the rest by their class: a server must not choose how many labels there are.
+fn status_label(status: u16) -> &'static str {
+    const ALONE: [(u16, &str); 12] = [
+        (400, "400"),
+        (403, "403"),
+        (404, "404"),
+        (405, "405"),
+        (408, "408"),
+        (413, "413"),
+        (422, "422"),
+        (429, "429"),
+        (500, "500"),
+        (502, "502"),
+        (503, "503"),
+        (504, "504"),
+    ];
+    if let Some((_, label)) = ALONE.iter().find(|(known, _)| *known == status) {
+        return label;
+    }
+    match status / 100 {
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
 /// The last cause of a chain of errors is the one that names the fact ("connection refused").
-fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

@@ -1,0 +1,507 @@
+//! Events as the original agent wrote them. What it had no word for is not posted, but for gaps: a server
+//! keeps types that it does not know as they are, so that a loss is at least on record there.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use netmon_proto::v1::{
+    Direction, DnsAnswer, DnsBucket, DnsResponse, End, Event, FirewallDrop, Flow, FlowPhase, Gap,
+    HostIdentity, TcpState, event::Kind,
+};
+use serde::{Serialize, Serializer};
+
+use crate::names;
+
+/// The IPS_* bits of linux/netfilter/nf_conntrack_common.h, by number.
+const STATUS_BITS: [&str; 16] = [
+    "EXPECTED",
+    "SEEN_REPLY",
+    "ASSURED",
+    "CONFIRMED",
+    "SRC_NAT",
+    "DST_NAT",
+    "SEQ_ADJUST",
+    "SRC_NAT_DONE",
+    "DST_NAT_DONE",
+    "DYING",
+    "FIXED_TIMEOUT",
+    "TEMPLATE",
+    "NAT_CLASH",
+    "HELPER",
+    "OFFLOAD",
+    "HW_OFFLOAD",
+];
+
+const TCP_SYN: u32 = 2;
+const TCP_ACK: u32 = 16;
+
+/// Whether the format has a word for an event. Heartbeats have one, but they are made when they are posted.
+/// `beginnings`: whether connections are told of before their end.
+pub(crate) fn is_posted(event: &Event, beginnings: bool) -> bool {
+    match &event.kind {
+        Some(Kind::Flow(flow)) => beginnings || flow.phase() == FlowPhase::End,
+        Some(Kind::HostIdentity(host)) => !host.recent_name_hashes.is_empty(),
+        Some(Kind::FirewallDrop(_) | Kind::DnsResponse(_) | Kind::DnsBucket(_) | Kind::Gap(_)) => true,
+        Some(Kind::RouterHealth(_) | Kind::Heartbeat(_) | Kind::TableSync(_)) | None => false,
+    }
+}
+
+/// Appends the lines of one event, each as a JSON object: one, or one per address where the format knows
+/// single addresses only. `after` is called behind each.
+pub(super) fn write(event: &Event, out: &mut Vec<u8>, mut after: impl FnMut(&mut Vec<u8>)) {
+    let ts = Time(event.time_us);
+    match &event.kind {
+        Some(Kind::Flow(flow)) => line(out, "flow", ts, FlowData::new(flow)),
+        Some(Kind::FirewallDrop(drop)) => line(out, "firewall_drop", ts, DropData::new(drop)),
+        Some(Kind::DnsResponse(response)) => line(out, "dns_response", ts, ResponseData::new(response)),
+        Some(Kind::DnsBucket(bucket)) => line(out, "dns_bucket", ts, BucketData::new(bucket)),
+        Some(Kind::Gap(gap)) => line(out, "gap", ts, GapData::new(gap)),
+        Some(Kind::HostIdentity(host)) => {
+            for address in &host.addresses {
+                line(out, "host_identity", ts, HostData::new(host, address));
+                after(out);
+            }
+            return;
+        }
+        Some(Kind::RouterHealth(_) | Kind::Heartbeat(_) | Kind::TableSync(_)) | None => return,
+    }
+    after(out);
+}
+
+/// A sign of life, as of `now_us`.
+pub(super) fn heartbeat(router_id: &str, now_us: i64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    line(&mut out, "heartbeat", Time(now_us), HeartbeatData { router_id });
+    out
+}
+
+fn line(out: &mut Vec<u8>, kind: &'static str, ts: Time, data: impl Serialize) {
+    // Writing numbers and texts to memory does not fail.
+    let _ = serde_json::to_writer(out, &Line { kind, ts, data });
+}
+
+#[derive(Serialize)]
+struct Line<D> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    ts: Time,
+    data: D,
+}
+
+#[derive(Serialize)]
+struct HeartbeatData<'a> {
+    router_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct FlowData<'a> {
+    event: &'static str,
+    state: &'static str,
+    flags: Flags,
+    src_ip: Address<'a>,
+    dst_ip: Address<'a>,
+    src_port: u32,
+    dst_port: u32,
+    l4proto: u32,
+    dir: &'static str,
+    bytes_orig: u64,
+    bytes_reply: u64,
+    packets_orig: u64,
+    packets_reply: u64,
+    first_seen: Time,
+    last_seen: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns_context: Option<ContextData<'a>>,
+}
+
+#[derive(Serialize)]
+struct ContextData<'a> {
+    recent_qname_hashes: &'a [String],
+    last_seen: Time,
+}
+
+impl<'a> FlowData<'a> {
+    fn new(flow: &'a Flow) -> Self {
+        let event = match flow.phase() {
+            FlowPhase::New => "NEW",
+            FlowPhase::End => "DESTROY",
+            FlowPhase::Found | FlowPhase::Progress | FlowPhase::Unspecified => "UPDATE",
+        };
+        let name = flow.tcp_state().as_str_name();
+        let state = match flow.tcp_state() {
+            TcpState::Unspecified => event,
+            _ => name.strip_prefix("TCP_STATE_").unwrap_or(name),
+        };
+        let dns_context = flow.dns_context.as_ref().map(|context| ContextData {
+            recent_qname_hashes: &context.recent_name_hashes,
+            last_seen: Time(context.last_seen_us),
+        });
+        Self {
+            event,
+            state,
+            flags: Flags(flow.status),
+            src_ip: Address(&flow.src_ip),
+            dst_ip: Address(&flow.dst_ip),
+            src_port: flow.src_port,
+            dst_port: flow.dst_port,
+            l4proto: flow.protocol,
+            dir: direction(flow),
+            bytes_orig: flow.bytes_orig,
+            bytes_reply: flow.bytes_reply,
+            packets_orig: flow.packets_orig,
+            packets_reply: flow.packets_reply,
+            first_seen: Time(flow.first_seen_us),
+            last_seen: Time(flow.last_seen_us),
+            dns_context,
+        }
+    }
+}
+
+/// Three words for six directions. What the router itself begins goes out; what is begun with it comes in.
+fn direction(flow: &Flow) -> &'static str {
+    match flow.direction() {
+        Direction::Out => "OUT",
+        Direction::In => "IN",
+        // The far end, where there is one, is outside or in the LAN; the router is the other one.
+        Direction::Local if is_responder(flow.device) || is_responder(flow.remote) => "OUT",
+        Direction::Local if is_initiator(flow.device) || is_initiator(flow.remote) => "IN",
+        Direction::Local => "OUT",
+        Direction::Lan | Direction::Forward | Direction::Unspecified => "FWD",
+    }
+}
+
+fn is_initiator(end: i32) -> bool {
+    end == End::Initiator as i32
+}
+
+fn is_responder(end: i32) -> bool {
+    end == End::Responder as i32
+}
+
+#[derive(Serialize)]
+struct DropData<'a> {
+    hook: &'a str,
+    rule_tag: &'a str,
+    nflog_group: u32,
+    if_in: Option<&'a str>,
+    if_out: Option<&'a str>,
+    src_ip: Address<'a>,
+    dst_ip: Address<'a>,
+    src_port: u32,
+    dst_port: u32,
+    l4proto: u32,
+    tcp_syn: bool,
+}
+
+impl<'a> DropData<'a> {
+    fn new(drop: &'a FirewallDrop) -> Self {
+        let name = |name: &'a str| Some(name).filter(|name| !name.is_empty());
+        Self {
+            hook: &drop.hook,
+            rule_tag: &drop.prefix,
+            nflog_group: drop.nflog_group,
+            if_in: name(&drop.in_interface),
+            if_out: name(&drop.out_interface),
+            src_ip: Address(&drop.src_ip),
+            dst_ip: Address(&drop.dst_ip),
+            src_port: drop.src_port,
+            dst_port: drop.dst_port,
+            l4proto: drop.protocol,
+            tcp_syn: drop.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ResponseData<'a> {
+    client_ip: Address<'a>,
+    qname: &'a str,
+    qtype: TypeName,
+    rcode: RcodeName,
+    answers: Vec<AnswerData<'a>>,
+    resolver: Option<Address<'a>>,
+}
+
+#[derive(Serialize)]
+struct AnswerData<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: TypeName,
+    data: AnswerText<'a>,
+    ttl: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnswerText<'a> {
+    Address(Address<'a>),
+    Text(&'a str),
+}
+
+impl<'a> ResponseData<'a> {
+    fn new(response: &'a DnsResponse) -> Self {
+        let answer = |answer: &'a DnsAnswer| AnswerData {
+            name: &answer.name,
+            kind: TypeName(answer.r#type),
+            data: if answer.address.is_empty() {
+                AnswerText::Text(&answer.text)
+            } else {
+                AnswerText::Address(Address(&answer.address))
+            },
+            ttl: answer.ttl_s,
+        };
+        Self {
+            client_ip: Address(&response.client_ip),
+            qname: &response.name,
+            qtype: TypeName(response.r#type),
+            rcode: RcodeName(response.rcode),
+            answers: response.answers.iter().map(answer).collect(),
+            resolver: Some(Address(&response.resolver_ip)).filter(|_| !response.resolver_ip.is_empty()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct BucketData<'a> {
+    bucket_start: Time,
+    client_ip: Address<'a>,
+    qtype: &'a str,
+    qname_hash: &'a str,
+    count: u64,
+    nxdomain: u64,
+}
+
+impl<'a> BucketData<'a> {
+    fn new(bucket: &'a DnsBucket) -> Self {
+        Self {
+            bucket_start: Time(bucket.bucket_start_us),
+            client_ip: Address(&bucket.client_ip),
+            qtype: &bucket.r#type,
+            qname_hash: &bucket.name_hash,
+            count: bucket.count,
+            nxdomain: bucket.nxdomain,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct HostData<'a> {
+    ip: Address<'a>,
+    last_seen: Time,
+    recent_qname_hashes: &'a [String],
+}
+
+impl<'a> HostData<'a> {
+    fn new(host: &'a HostIdentity, address: &'a [u8]) -> Self {
+        Self {
+            ip: Address(address),
+            last_seen: Time(host.last_seen_us),
+            recent_qname_hashes: &host.recent_name_hashes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct GapData<'a> {
+    cause: &'static str,
+    count: u64,
+    from: Time,
+    to: Time,
+    detail: &'a str,
+}
+
+impl<'a> GapData<'a> {
+    fn new(gap: &'a Gap) -> Self {
+        let name = gap.cause().as_str_name();
+        let cause = name.strip_prefix("GAP_CAUSE_").unwrap_or(name);
+        Self { cause, count: gap.count, from: Time(gap.from_us), to: Time(gap.to_us), detail: &gap.detail }
+    }
+}
+
+/// `SEEN_REPLY|ASSURED`, from CTA_STATUS.
+struct Flags(u32);
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = STATUS_BITS.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 == 1);
+        for (place, (_, name)) in set.enumerate() {
+            f.write_str(if place == 0 { "" } else { "|" })?;
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Four or sixteen bytes; of any other length there is nothing to write.
+struct Address<'a>(&'a [u8]);
+
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Ok(v4) = <[u8; 4]>::try_from(self.0) {
+            return Ipv4Addr::from(v4).fmt(f);
+        }
+        <[u8; 16]>::try_from(self.0).map_or(Ok(()), |v6| Ipv6Addr::from(v6).fmt(f))
+    }
+}
+
+/// The mnemonic of an RR type.
+struct TypeName(u32);
+
+impl fmt::Display for TypeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&names::type_name(self.0))
+    }
+}
+
+/// The mnemonic of a response code.
+struct RcodeName(u32);
+
+impl fmt::Display for RcodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&names::rcode_name(self.0))
+    }
+}
+
+/// Microseconds since 1970, written as RFC 3339 in UTC without trailing zeros, as Go does.
+#[derive(Clone, Copy)]
+pub(super) struct Time(pub(super) i64);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SECOND: i64 = 1_000_000;
+        const DAY: i64 = 86_400;
+        let (seconds, micros) = (self.0.div_euclid(SECOND), self.0.rem_euclid(SECOND));
+        let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+        // Days to a date as in "chrono-Compatible Low-Level Date Algorithms": years begin in March.
+        let since = days + 719_468;
+        let era = since.div_euclid(146_097);
+        let day_of_era = since.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let march_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        if micros > 0 {
+            let digits = format!("{micros:06}");
+            write!(f, ".{}", digits.trim_end_matches('0'))?;
+        }
+        f.write_str("Z")
+    }
+}
+
+/// Serialized as they are displayed.
+macro_rules! as_text {
+    ($($name:ty),*) => {
+        $(impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        })*
+    };
+}
+as_text!(Flags, Address<'_>, TypeName, RcodeName, Time);
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+    use netmon_proto::v1::DnsContext;
+
+    use super::*;
+
+    fn written(kind: Kind) -> String {
+        let event = Event { time_us: 1_700_000_000_123_400, kind: Some(kind) };
+        let mut out = Vec::new();
+        write(&event, &mut out, |out| out.push(b'\n'));
+        String::from_utf8(out).expect("UTF-8").trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_flow_is_told_with_its_own_times_and_direction() {
+        let mut flow = Flow {
+            phase: FlowPhase::End.into(),
+            protocol: 6,
+            src_ip: vec![192, 168, 1, 20].into(),
+            dst_ip: vec![198, 51, 100, 1].into(),
+            src_port: 40_000,
+            dst_port: 443,
+            direction: Direction::In.into(),
+            bytes_orig: 5,
+            bytes_reply: u64::MAX,
+            packets_orig: 1,
+            packets_reply: 2,
+            first_seen_us: 1_699_999_999_000_000,
+            last_seen_us: 1_700_000_000_000_001,
+            tcp_state: TcpState::TimeWait.into(),
+            status: 0x1e,
+            dns_context: Some(Box::new(DnsContext {
+                recent_name_hashes: vec!["b64:x".to_owned()],
+                last_seen_us: 1_699_999_990_000_000,
+            })),
+            ..Flow::default()
+        };
+        assert_snapshot!(written(Kind::Flow(flow.clone())), @r##"{"type":"flow","ts":"2023-11-14T22:13:20.1234Z","data":{"event":"DESTROY","state":"TIME_WAIT","flags":"SEEN_REPLY|ASSURED|CONFIRMED|SRC_NAT","src_ip":"192.168.1.20","dst_ip":"198.51.100.1","src_port":40000,"dst_port":443,"l4proto":6,"dir":"IN","bytes_orig":5,"bytes_reply":18446744073709551615,"packets_orig":1,"packets_reply":2,"first_seen":"2023-11-14T22:13:19Z","last_seen":"2023-11-14T22:13:20.000001Z","dns_context":{"recent_qname_hashes":["b64:x"],"last_seen":"2023-11-14T22:13:10Z"}}}"##);
+
+        flow = Flow { phase: FlowPhase::New.into(), tcp_state: 0, dns_context: None, ..flow };
+        for (direction, device, remote, word) in [
+            (Direction::Out, End::Initiator, End::Responder, "OUT"),
+            (Direction::In, End::Responder, End::Initiator, "IN"),
+            (Direction::Lan, End::Initiator, End::None, "FWD"),
+            (Direction::Forward, End::None, End::Responder, "FWD"),
+            (Direction::Local, End::None, End::Responder, "OUT"),
+            (Direction::Local, End::Responder, End::None, "OUT"),
+            (Direction::Local, End::Initiator, End::None, "IN"),
+            (Direction::Local, End::None, End::Initiator, "IN"),
+        ] {
+            (flow.direction, flow.device, flow.remote) = (direction.into(), device.into(), remote.into());
+            let line = written(Kind::Flow(flow.clone()));
+            assert!(line.contains(&format!("\"dir\":\"{word}\"")), "{direction:?} {device:?}: {line}");
+            assert!(line.contains(r#""event":"NEW","state":"NEW""#), "{line}");
+        }
+    }
+
+    #[test]
+    fn answers_are_told_with_their_names() {
+        let answer = |r#type, text: &str, address: &[u8], ttl_s| DnsAnswer {
+            name: "www.example".to_owned(),
+            r#type,
+            text: text.to_owned(),
+            address: address.to_vec().into(),
+            ttl_s,
+        };
+        let response = DnsResponse {
+            client_ip: vec![192, 168, 1, 20].into(),
+            name: "www.example".to_owned(),
+            r#type: 28,
+            answers: vec![answer(5, "web.example", &[], None), answer(28, "", &[0; 16], Some(60))],
+            ..DnsResponse::default()
+        };
+        assert_snapshot!(written(Kind::DnsResponse(response)), @r##"{"type":"dns_response","ts":"2023-11-14T22:13:20.1234Z","data":{"client_ip":"192.168.1.20","qname":"www.example","qtype":"AAAA","rcode":"NOERROR","answers":[{"name":"www.example","type":"CNAME","data":"web.example","ttl":null},{"name":"www.example","type":"AAAA","data":"::","ttl":60}],"resolver":null}}"##);
+    }
+
+    #[test]
+    fn a_strangers_text_stays_a_text() {
+        let drop = FirewallDrop { prefix: "\"},{\u{1}<b>".to_owned(), ..FirewallDrop::default() };
+        let line = written(Kind::FirewallDrop(drop));
+        let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(value["data"]["rule_tag"], "\"},{\u{1}<b>");
+        assert_eq!(value["data"]["src_ip"], "", "no address is no reason to fail");
+    }
+
+    #[test]
+    fn times_are_written_as_go_does() {
+        let check = |us: i64, expected: &str| assert_eq!(Time(us).to_string(), expected);
+        check(0, "1970-01-01T00:00:00Z");
+        check(-1, "1969-12-31T23:59:59.999999Z");
+        check(951_782_400_000_000, "2000-02-29T00:00:00Z");
+        check(4_107_542_399_500_000, "2100-02-28T23:59:59.5Z");
+        check(4_107_542_400_000_000, "2100-03-01T00:00:00Z");
+        check(1_795_557_600_000_010, "2026-11-24T22:00:00.00001Z");
+        // No time is out of range.
+        let _ = (Time(i64::MIN).to_string(), Time(i64::MAX).to_string());
+    }
+}
