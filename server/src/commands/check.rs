@@ -1,8 +1,11 @@
 //! `check`: what is wrong with a database.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context as _;
 
 use super::{DatabaseArgs, open, say};
+use crate::store::{self, DatabaseUrl};
 
 pub(super) fn check(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
     let options = database.resolve()?;
@@ -18,4 +21,29 @@ pub(super) fn check(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// `check --salvage FILE`: exit code 1 if something could not be read.
+pub(super) fn salvage(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCode> {
+    let options = database.resolve()?;
+    let DatabaseUrl::Sqlite(damaged) = &options.database_url else {
+        anyhow::bail!("--salvage is for SQLite files");
+    };
+    if !damaged.exists() || to.exists() {
+        anyhow::bail!(
+            "expected a damaged file that exists and a new one that does not: {}, {}",
+            damaged.display(),
+            to.display()
+        );
+    }
+    let salvaged = store::salvage(damaged, to)
+        .with_context(|| format!("{}: nothing of it can be read", damaged.display()))?;
+    let mut unreadable = 0;
+    for table in salvaged {
+        unreadable += table.unreadable;
+        let lost =
+            if table.unreadable > 0 { format!(", {} unreadable", table.unreadable) } else { String::new() };
+        say(&format!("{}: {} rows{lost}", table.table, table.rows))?;
+    }
+    Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

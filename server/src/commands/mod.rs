@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod cleanup;
+mod import;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -31,7 +32,22 @@ pub enum Command {
         to: PathBuf,
     },
     /// Look for damage, for rows that belong to nothing, and for sums that differ; exit code 1 if there are any
-    Check(DatabaseArgs),
+    Check {
+        /// Which database
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Instead, read what can be read of a damaged SQLite file into this new one
+        #[arg(long, value_name = "FILE")]
+        salvage: Option<PathBuf>,
+    },
+    /// Copy a SQLite database into an empty Postgres, which --database-url names
+    Import {
+        /// Where to
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// The SQLite file
+        from: DatabaseUrl,
+    },
 }
 
 /// Which database.
@@ -63,7 +79,9 @@ pub fn run(command: Command) -> ExitCode {
         Command::DnsPrune(database) => cleanup::dns_prune(database),
         Command::Migrate(database) => migrate(database),
         Command::Backup { database, to } => backup::backup(database, &to),
-        Command::Check(database) => check::check(database),
+        Command::Check { database, salvage: None } => check::check(database),
+        Command::Check { database, salvage: Some(to) } => check::salvage(database, &to),
+        Command::Import { database, from } => import::import(database, &from),
     };
     match result {
         Ok(code) => code,

@@ -40,6 +40,7 @@ const FACT_BYTES: usize = 100;
 #[derive(Debug, Default)]
 pub struct Health {
     failing: Mutex<Option<String>>,
+    notice: Mutex<Option<String>>,
     stopped: AtomicBool,
     pub(super) commits: AtomicU64,
     pub(super) commit_us: AtomicU64,
@@ -77,6 +78,17 @@ impl Health {
             return Some("the writer has stopped".to_owned());
         }
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a person has to know of the database, until it is acknowledged.
+    #[must_use]
+    pub fn notice(&self) -> Option<String> {
+        self.notice.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets or takes back what a person has to know.
+    pub fn set_notice(&self, notice: Option<String>) {
+        *self.notice.lock().unwrap_or_else(PoisonError::into_inner) = notice;
     }
 
     /// The counters.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use options::{Options, ServeArgs};
 
@@ -22,7 +22,7 @@ use crate::{
         reverse::{self, ReverseStats},
     },
     grpc, ingest, jobs,
-    store::Store,
+    store::{SET_ASIDE, Store},
     web,
 };
 
@@ -53,16 +53,21 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     }
 
     let database = options.database_url.clone();
-    let (store, writer) = tokio::task::spawn_blocking(move || {
-        let store = Store::open(&database)?;
+    let (store, writer, notice) = tokio::task::spawn_blocking(move || {
+        let store = Store::open_or_set_aside(&database, SystemClock.now())?;
         let writer = store.writer()?;
-        Ok::<_, crate::store::StoreError>((store, writer))
+        let notice = store.reader().setting(SET_ASIDE)?;
+        Ok::<_, crate::store::StoreError>((store, writer, notice))
     })
     .await?
     .with_context(|| format!("the database {} cannot be used", options.database_url))?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (ingest, writer) = ingest::start(writer, clock.clone())?;
+    if let Some(notice) = &notice {
+        error!("{notice} `netmon-server check --salvage` reads what can be read of the old one.");
+    }
+    ingest.health().set_notice(notice);
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("{}: cannot listen there", options.listen))?;

@@ -10,6 +10,7 @@
 mod address;
 mod check;
 mod connection;
+mod damage;
 mod devices;
 mod dns_writes;
 mod drop_writes;
@@ -24,6 +25,7 @@ mod health_writes;
 mod host_facts;
 mod http_batches;
 mod identities;
+mod import;
 mod intern;
 mod lists;
 mod migrate;
@@ -33,6 +35,7 @@ mod rollup;
 mod rollup_table;
 mod router;
 mod rows;
+mod salvage;
 mod schema;
 mod settings;
 mod space;
@@ -46,7 +49,9 @@ mod writer;
 
 use std::time::Duration;
 
+pub use damage::SET_ASIDE;
 pub use error::StoreError;
+pub use import::Imported;
 pub use lists::{
     DeviceFilter, DeviceSort, FlowFilter, FlowSort, FlowText, GapFilter, HostFilter, HostSort, Position,
 };
@@ -56,6 +61,7 @@ pub use rows::{
     Count, DeviceRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter,
     TopKey, TopList, TopRow, Totals,
 };
+pub use salvage::{Salvaged, salvage};
 pub use url::DatabaseUrl;
 pub use writer::{AttachedRouter, Writer};
 

@@ -33,3 +33,9 @@ pub(super) fn put_once(connection: &mut Connection, key: &str, value: &str) -> R
         .execute(c))?;
     Ok(on_backend!(connection, |c| settings::table.find(key).select(settings::value).first(c))?)
 }
+
+/// Forgets the value under `key`.
+pub(super) fn remove(connection: &mut Connection, key: &str) -> Result<(), StoreError> {
+    on_backend!(connection, |c| diesel::delete(settings::table.find(key)).execute(c))?;
+    Ok(())
+}

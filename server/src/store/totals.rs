@@ -133,38 +133,41 @@ pub(super) fn removed(connection: &mut Connection, table: &str) -> Result<Sums, 
 
 /// The sums over all tables, on one state of the database. Reads every flow.
 pub(super) fn totals(connection: &mut Connection) -> Result<Totals, StoreError> {
-    connection.snapshot(|connection| {
-        let ended = sums(connection, WATCHED, "flows")?;
-        let open = sums(connection, WATCHED, "open_flows")?;
-        let gone = removed(connection, "flows")?;
-        let mut rollups = [Sums::default(); ROLLUPS.len()];
-        for (place, rollup) in rollups.iter_mut().zip(&ROLLUPS) {
-            let kept = sums(connection, FIGURES, rollup.table)?;
-            *place = kept.plus(removed(connection, rollup.table)?);
-        }
-        let [
-            device_minutes,
-            device_hours,
-            device_days,
-            service_minutes,
-            service_hours,
-            service_days,
-            host_minutes,
-            host_hours,
-            host_days,
-        ] = rollups;
-        Ok(Totals {
-            flows: ended.plus(open).plus(gone),
-            removed: gone,
-            device_minutes,
-            device_hours,
-            device_days,
-            service_minutes,
-            service_hours,
-            service_days,
-            host_minutes,
-            host_hours,
-            host_days,
-        })
+    connection.snapshot(sums_of_all)
+}
+
+/// The same within a transaction of the caller's.
+pub(super) fn sums_of_all(connection: &mut Connection) -> Result<Totals, StoreError> {
+    let ended = sums(connection, WATCHED, "flows")?;
+    let open = sums(connection, WATCHED, "open_flows")?;
+    let gone = removed(connection, "flows")?;
+    let mut rollups = [Sums::default(); ROLLUPS.len()];
+    for (place, rollup) in rollups.iter_mut().zip(&ROLLUPS) {
+        let kept = sums(connection, FIGURES, rollup.table)?;
+        *place = kept.plus(removed(connection, rollup.table)?);
+    }
+    let [
+        device_minutes,
+        device_hours,
+        device_days,
+        service_minutes,
+        service_hours,
+        service_days,
+        host_minutes,
+        host_hours,
+        host_days,
+    ] = rollups;
+    Ok(Totals {
+        flows: ended.plus(open).plus(gone),
+        removed: gone,
+        device_minutes,
+        device_hours,
+        device_days,
+        service_minutes,
+        service_hours,
+        service_days,
+        host_minutes,
+        host_hours,
+        host_days,
     })
 }

@@ -7,8 +7,8 @@ use super::connection::{Connection, Purpose, on_backend};
 use super::intern::Interned;
 use super::schema::id_blocks;
 use super::{
-    DatabaseUrl, StoreError, dns_writes, drop_writes, event_writes, flow_reads, flow_writes, health_writes,
-    http_batches, identities, rollup, router, settings, space,
+    DatabaseUrl, StoreError, damage, dns_writes, drop_writes, event_writes, flow_reads, flow_writes,
+    health_writes, http_batches, identities, rollup, router, settings, space,
 };
 use crate::domain::{Changes, CursorMove, FlowRecord, Micros, RouterId};
 
@@ -156,6 +156,11 @@ impl Writer {
         })
     }
 
+    /// Forgets such a fact.
+    pub fn forget_setting(&mut self, key: &str) -> Result<(), StoreError> {
+        self.with_connection(|connection| settings::remove(connection, key))
+    }
+
     /// Writes `changes`, all of it or nothing, in one transaction that is on disk when this returns.
     ///
     /// After an error the same changes can be given again. When Postgres went away between COMMIT and its
@@ -221,6 +226,9 @@ impl Writer {
             Ok(()) => self.connection = Some(connection),
             Err(error) => {
                 self.interned.clear();
+                if let StoreError::Damaged(_) = error {
+                    damage::suspect(&self.url);
+                }
                 if let (StoreError::Unavailable(_), Some(transaction)) = (error, transaction) {
                     self.undecided = Some(Undecided { transaction, changes: Fingerprint::of(changes) });
                 }

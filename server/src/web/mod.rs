@@ -89,6 +89,7 @@ pub fn router(app: App) -> Router {
         .route("/devices", get(pages::devices::page))
         .route("/hosts", get(pages::hosts::page))
         .route("/gaps", get(pages::gaps::page))
+        .route("/notice", axum::routing::post(pages::notice::acknowledge))
         .nest("/api/v1", api::router())
         .route_layer(middleware::from_fn_with_state(app.clone(), session::require));
     Router::new()

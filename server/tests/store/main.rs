@@ -3,6 +3,7 @@
 //! Without Postgres' programs its stories are ignored, and say so; with `NETMON_REQUIRE_POSTGRES=1` in the
 //! environment they fail instead.
 
+mod away;
 mod checks;
 mod commits;
 mod events;
@@ -90,11 +91,15 @@ const STORIES: &[(&str, Story)] = stories![
 ];
 
 /// Stories about Postgres alone.
-const POSTGRES_STORIES: &[(&str, Story)] =
-    stories![schema::both_databases_have_the_same_columns, failures::a_read_only_postgres_counts_as_full];
+const POSTGRES_STORIES: &[(&str, Story)] = stories![
+    checks::a_sqlite_database_is_imported,
+    schema::both_databases_have_the_same_columns,
+    failures::a_read_only_postgres_counts_as_full
+];
 
 /// Stories that stop the server, or stand between: each has its own.
 const OWN_CLUSTER_STORIES: &[(&str, OwnClusterStory)] = &[
+    ("away::two_servers_outlive_their_postgres", away::two_servers_outlive_their_postgres),
     ("failures::postgres_restarts_between_commits", failures::postgres_restarts_between_commits),
     (
         "failures::an_answer_lost_on_the_way_is_not_written_twice",
@@ -121,6 +126,12 @@ fn main() -> ExitCode {
             on_sqlite(failures::what_is_not_a_database_is_named)
         }),
         Trial::test("sqlite::retention::the_space_comes_back", || on_sqlite(retention::the_space_comes_back)),
+        Trial::test("sqlite::checks::a_damaged_file_is_set_aside", || {
+            on_sqlite(checks::a_damaged_file_is_set_aside)
+        }),
+        Trial::test("sqlite::checks::what_can_be_read_is_salvaged", || {
+            on_sqlite(checks::what_can_be_read_is_salvaged)
+        }),
         Trial::test("sqlite::checks::a_backup_is_one_state_beside_a_writer", || {
             on_sqlite(checks::a_backup_is_one_state_beside_a_writer)
         }),

@@ -8,6 +8,7 @@ mod list;
 pub(super) mod live;
 mod live_rows;
 pub(super) mod login;
+pub(super) mod notice;
 pub(super) mod routers;
 
 use askama::Template;
@@ -21,12 +22,15 @@ pub(super) struct Frame {
     pub(super) here: &'static str,
     /// Why nothing is stored now; `None`: all is well.
     pub(super) failing: Option<String>,
+    /// What has to be known of the database; `None`: nothing, or it was acknowledged.
+    pub(super) notice: Option<String>,
     pub(super) version: &'static str,
 }
 
 impl Frame {
     pub(super) fn new(app: &App, here: &'static str) -> Self {
-        Self { here, failing: app.ingest.health().failing(), version: env!("CARGO_PKG_VERSION") }
+        let health = app.ingest.health();
+        Self { here, failing: health.failing(), notice: health.notice(), version: env!("CARGO_PKG_VERSION") }
     }
 }
 

@@ -1,0 +1,122 @@
+//! Reading what can be read of a damaged SQLite file into a new one.
+
+use std::path::Path;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::connection::{Connection, Purpose};
+use super::{DatabaseUrl, Store, StoreError};
+
+/// How many ranges of a table may turn out to be unreadable before the rest of it is given up.
+const MOST_BAD: u32 = 100_000;
+
+/// What became of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Its name.
+    pub table: String,
+    /// Rows that are in the new file.
+    pub rows: u64,
+    /// Ranges of keys that could not be read.
+    pub unreadable: u32,
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+#[derive(QueryableByName)]
+struct Ends {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    first: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last: Option<i64>,
+}
+
+/// Copies what can be read of `damaged` into the new file `to`, table by table. `damaged` is not changed but for its log,
+/// which SQLite may take into it.
+pub fn salvage(damaged: &Path, to: &Path) -> Result<Vec<Salvaged>, StoreError> {
+    let url = DatabaseUrl::Sqlite(to.to_owned());
+    drop(Store::open(&url)?);
+    let Connection::Sqlite(mut connection) = Connection::open(&url, Purpose::Write)? else {
+        return Ok(Vec::new());
+    };
+    let c = &mut connection;
+    // Rows may come before the ones they name, or without them. Nothing needs to be on disk before the end.
+    c.batch_execute("PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF;")?;
+    let Some(path) = damaged.to_str() else {
+        return Err(StoreError::Unavailable(format!("{} is not UTF-8", damaged.display())));
+    };
+    diesel::sql_query("ATTACH $1 AS damaged").bind::<Text, _>(path).execute(c)?;
+    let tables = names(
+        c,
+        "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' \
+         AND name NOT LIKE '\\_\\_diesel%' ESCAPE '\\' ORDER BY rowid",
+    )?;
+    let mut salvaged = Vec::new();
+    for table in tables {
+        salvaged.push(copy(c, &table)?);
+    }
+    c.batch_execute("DETACH damaged; PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE);")?;
+    Ok(salvaged)
+}
+
+fn names(c: &mut SqliteConnection, query: &str) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<Name> = diesel::sql_query(query).load(c)?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+fn copy(c: &mut SqliteConnection, table: &str) -> Result<Salvaged, StoreError> {
+    let mut result = Salvaged { table: table.to_owned(), rows: 0, unreadable: 0 };
+    let query = format!(
+        "SELECT ours.name FROM pragma_table_info('{table}', 'main') ours \
+         JOIN pragma_table_info('{table}', 'damaged') theirs USING (name)"
+    );
+    let columns = names(c, &query)?.join(", ");
+    if columns.is_empty() {
+        // The list of tables itself is damaged, or an older program made the file.
+        result.unreadable = 1;
+        return Ok(result);
+    }
+    // A table of rowids has its first integer column there; the others begin with an integer but for the small ones.
+    let key = names(
+        c,
+        &format!(
+            "SELECT name FROM pragma_table_info('{table}', 'main') WHERE pk = 1 AND type = 'INTEGER' LIMIT 1"
+        ),
+    )?;
+    let key = key.into_iter().next();
+    let insert =
+        format!("INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM damaged.{table}");
+    let Some(key) = key else {
+        match diesel::sql_query(insert).execute(c) {
+            Ok(rows) => result.rows = rows as u64,
+            Err(_) => result.unreadable = 1,
+        }
+        return Ok(result);
+    };
+    let ends = format!("SELECT MIN({key}) AS first, MAX({key}) AS last FROM damaged.{table}");
+    let ends: Ends = match diesel::sql_query(ends).get_result(c) {
+        Ok(ends) => ends,
+        // One of the two edges is damaged: ids and times are positive, and far below this.
+        Err(_) => Ends { first: Some(0), last: Some(1 << 40) },
+    };
+    let (Some(first), Some(last)) = (ends.first, ends.last) else { return Ok(result) };
+    let mut ranges = vec![(first, last)];
+    while let Some((from, to)) = ranges.pop() {
+        match diesel::sql_query(format!("{insert} WHERE {key} BETWEEN {from} AND {to}")).execute(c) {
+            Ok(rows) => result.rows += rows as u64,
+            Err(_) if from == to || result.unreadable >= MOST_BAD => result.unreadable += 1,
+            Err(_) => {
+                let middle = from + (to - from) / 2;
+                ranges.push((middle + 1, to));
+                ranges.push((from, middle));
+            }
+        }
+    }
+    Ok(result)
+}
