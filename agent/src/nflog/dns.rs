@@ -21,8 +21,8 @@ use netmon_proto::v1::{DnsAnswer, DnsResponse};
 const MOST_NAME_BYTES: usize = 253;
 /// The text of a record of another type.
 const MOST_TEXT_BYTES: usize = 255;
-/// Records of one answer. Large ones have some dozens.
-const MOST_ANSWERS: usize = 128;
+/// Records of one answer that the server takes.
+const MOST_ANSWERS: usize = 64;
 
 /// What was read. Who asked whom is for the caller to fill in.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,7 +156,7 @@ fn write_byte(
     if plain.contains(&byte) { out.write_char(char::from(byte)) } else { write!(out, "\\{byte:03}") }
 }
 
-/// Lower case, without the final dot, with the escapes of RFC 1035; the root is a dot. Of a name that these
+/// Lower case, without the final dot, with escapes as RFC 1035 has them; the root is a dot. Of a name that these
 /// make too long the last labels are kept: they say whose it is.
 fn name_text(name: &ParsedName<impl AsRef<[u8]>>) -> String {
     let mut text = String::with_capacity(64);
@@ -168,9 +168,10 @@ fn name_text(name: &ParsedName<impl AsRef<[u8]>>) -> String {
         starts.push(text.len());
         for byte in label.as_slice() {
             // Writing to a String does not fail.
-            let _ = match byte {
-                b'.' | b'\\' => write!(text, "\\{}", char::from(*byte)),
-                byte => write_byte(&mut text, byte.to_ascii_lowercase(), b'!'..=b'~'),
+            let _ = if let b'.' | b'\\' = byte {
+                write!(text, "\\{byte:03}")
+            } else {
+                write_byte(&mut text, byte.to_ascii_lowercase(), b'!'..=b'~')
             };
         }
     }

@@ -10,7 +10,6 @@ use super::request::{self, Mode};
 use crate::{
     conntrack::socket::{NetlinkSocket, watch},
     decode::{Envelopes, Frame},
-    rights,
 };
 
 /// Some seconds of a flood, for the time that the agent is busy with other things.
@@ -85,7 +84,10 @@ impl GroupSocket {
             }
         }
         for group in groups {
-            this.ask(&request::bind(*group, mode)).map_err(|error| refused(*group, error))?;
+            if let Err(error) = this.ask(&request::bind(*group, mode)) {
+                let allowed = this.is_allowed(*group);
+                return Err(refused(*group, error, allowed));
+            }
             this.groups.push(*group);
         }
         Ok(Some(this))
@@ -107,6 +109,15 @@ impl GroupSocket {
                 Some(Ok(Frame::Error(errno))) => return Err(io::Error::from_raw_os_error(errno)),
                 _ => self.early.push_back(datagram.to_vec()),
             }
+        }
+    }
+
+    /// Whether requests are refused for want of a right. The kernel refuses another's group in the same words,
+    /// so it is asked to let go one that most likely nobody has.
+    fn is_allowed(&mut self, group: u16) -> bool {
+        match self.ask(&request::unbind(group ^ 0x5555)) {
+            Err(error) => !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)),
+            Ok(()) => true,
         }
     }
 
@@ -150,14 +161,13 @@ impl GroupSocket {
     }
 }
 
-fn refused(group: u16, error: io::Error) -> GroupError {
+fn refused(group: u16, error: io::Error, allowed: bool) -> GroupError {
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EPROTONOSUPPORT) => {
             GroupError::Module(error)
         }
         Some(libc::EBUSY) => GroupError::Taken(group),
-        // The kernel says so too where the group is another's.
-        Some(libc::EPERM | libc::EACCES) if rights::may_watch() => GroupError::Taken(group),
+        Some(libc::EPERM | libc::EACCES) if allowed => GroupError::Taken(group),
         Some(libc::EPERM | libc::EACCES) => GroupError::Permission,
         _ => GroupError::Io("cannot bind an NFLOG group", error),
     }
@@ -190,13 +200,15 @@ mod tests {
 
     #[test]
     fn a_refusal_says_in_one_line_what_to_do() {
-        let check = |errno, part: &str| {
-            let text = refused(10, io::Error::from_raw_os_error(errno)).to_string();
+        let check = |errno, allowed, part: &str| {
+            let text = refused(10, io::Error::from_raw_os_error(errno), allowed).to_string();
             assert!(text.contains(part) && !text.contains('\n'), "{text}");
         };
-        check(libc::EINVAL, "kmod-nfnetlink-log");
-        check(libc::EOPNOTSUPP, "nfnetlink_log");
-        check(libc::EBUSY, "NFLOG group 10 belongs to another program");
-        check(libc::ENOMEM, "cannot bind an NFLOG group");
+        check(libc::EINVAL, true, "kmod-nfnetlink-log");
+        check(libc::EOPNOTSUPP, true, "nfnetlink_log");
+        check(libc::EPERM, true, "NFLOG group 10 belongs to another program");
+        check(libc::EPERM, false, "CAP_NET_ADMIN");
+        check(libc::EBUSY, true, "NFLOG group 10 belongs to another program");
+        check(libc::ENOMEM, true, "cannot bind an NFLOG group");
     }
 }

@@ -81,7 +81,6 @@ impl LogMessage<'_> {
         match (self.family, self.hook) {
             // enum nf_dev_hooks
             (Family::Netdev, Some(0)) => "INGRESS",
-            (Family::Netdev, Some(1)) => "EGRESS",
             (Family::Netdev, _) | (_, None) => "",
             // enum nf_inet_hooks
             (_, Some(0)) => "PREROUTING",

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader},
     net::IpAddr,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -20,7 +23,9 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("icmp_fragments_and_what_is_cut_off_are_told", odd_packets),
     ("an_interface_made_anew_has_its_new_name", interface_made_anew),
     ("a_flood_is_counted_to_the_packet", flood),
+    ("what_the_kernel_cannot_hand_over_is_counted_to_the_packet", overrun),
     ("a_group_of_another_program_is_waited_for", group_taken),
+    ("who_may_not_listen_is_told_so_and_goes_on", not_allowed),
     ("what_is_not_routed_is_no_error", not_routed),
 ];
 
@@ -238,12 +243,8 @@ fn flood() {
     let drops = drops(&events);
     let (flooding, other): (Vec<_>, Vec<_>) = drops.iter().partition(|event| event["src_ip"] == "10.77.0.10");
     assert_eq!(other.len(), 1);
-    let left_out: u64 = flooding.iter().filter_map(|event| event["left_out"].as_u64()).sum();
-    let gaps = |cause: &str| {
-        let gaps = events.iter().filter(|event| event["type"] == "gap" && event["cause"] == cause);
-        gaps.map(|gap| gap["count"].as_u64().expect("a count")).sum::<u64>()
-    };
-    let (untold, lost) = (gaps("flood"), gaps("kernel_overrun"));
+    let (untold, lost) = (missing(&events, "flood"), missing(&events, "kernel_overrun"));
+    let left_out = left_out(&drops);
     assert_eq!(
         flooding.len() as u64 + left_out + untold + lost,
         FLOOD as u64,
@@ -251,6 +252,57 @@ fn flood() {
     );
     assert!((50..200).contains(&flooding.len()), "{} were reported", flooding.len());
     assert!(untold > 0 && lost == 0, "{untold} not told of, {lost} lost");
+}
+
+/// How many packets the reports say were left out before them.
+fn left_out(drops: &[Value]) -> u64 {
+    drops.iter().filter_map(|event| event["left_out"].as_u64()).sum()
+}
+
+/// What gaps of a cause count.
+fn missing(events: &[Value], cause: &str) -> u64 {
+    let gaps = events.iter().filter(|event| event["type"] == "gap" && event["cause"] == cause);
+    gaps.map(|gap| gap["count"].as_u64().expect("a count")).sum()
+}
+
+/// More than fits into the socket's buffer.
+const TOO_MANY: usize = 40_000;
+
+fn overrun() {
+    let network = Network::lay_out();
+    rules(FIREWALL);
+    let mut dump = Dump::start_with_groups(AGENT, "nflog_groups: [10, 11]\nnflog_source_rate: 5", &[10, 11]);
+    dump.signal("STOP");
+    let packets: Vec<Vec<u8>> = (0..TOO_MANY)
+        .map(|number| {
+            // Two groups, whose packets are numbered apart.
+            let to = if number % 2 == 0 { "10.77.0.1" } else { "198.51.100.10" };
+            syn("10.77.0.10", to, number as u16, 22)
+        })
+        .collect();
+    send(&network.lan, &packets);
+    dump.signal("CONT");
+    // The numbers of later packets show how many are missing before them. The first ones may find no room yet.
+    let mut sent = TOO_MANY;
+    let heard = |events: &[Value], hook: &str| {
+        events.iter().any(|event| event["src_ip"] == "fd77::10" && event["hook"] == hook)
+    };
+    let told = (1..=50).any(|turn| {
+        let later = ["fd77::1", "2001:db8:51::10"].map(|to| syn("fd77::10", to, turn, 22));
+        send(&network.lan, &later);
+        sent += later.len();
+        dump.within(Duration::from_millis(300), |events| heard(events, "INPUT") && heard(events, "FORWARD"))
+    });
+    assert!(told, "the agent does not hear of packets any more");
+    let events = dump.finish();
+    let drops = drops(&events);
+    let (untold, lost) = (missing(&events, "flood"), missing(&events, "kernel_overrun"));
+    assert!(lost > 1000 && lost < TOO_MANY as u64, "{lost} found no room");
+    assert_eq!(
+        drops.len() as u64 + left_out(&drops) + untold + lost,
+        sent as u64,
+        "every packet is accounted for: {lost} lost, {untold} left out"
+    );
 }
 
 fn group_taken() {
@@ -265,6 +317,43 @@ fn group_taken() {
     send(&network.lan, &[syn("10.77.0.10", "10.77.0.1", 2, 22)]);
     second.until("a drop", |events| drops(events).len() == 1);
     assert_eq!(drops(&second.finish())[0]["src_port"], 2);
+}
+
+fn not_allowed() {
+    // SAFETY: takes a number, and moves this process, which has one thread, into a user namespace that
+    // does not own the network namespace.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("agent.yaml");
+    let text = format!(
+        "router_id: a\nserver_url: http://127.0.0.1:1\nauth_token: x\nmetrics_bind: ''\nnflog_groups: [10]\nspool_dir: {}\n",
+        dir.path().join("spool").display()
+    );
+    std::fs::write(&path, text).expect("written");
+    let mut command = Command::new(AGENT);
+    command
+        .arg("--config")
+        .arg(&path)
+        .env("NETMON_LOG", "warn")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut agent = command.spawn().expect("the agent");
+    let (stdout, stderr) = (agent.stdout.take().expect("stdout"), agent.stderr.take().expect("stderr"));
+    let (sender, lines) = std::sync::mpsc::channel();
+    for output in [Box::new(stdout) as Box<dyn std::io::Read + Send>, Box::new(stderr)] {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+    }
+    let expected = "not allowed to listen to NFLOG: run as root or with CAP_NET_ADMIN";
+    while !lines.recv_timeout(Duration::from_secs(20)).expect("a word about NFLOG").contains(expected) {}
+    assert_eq!(agent.try_wait().expect("a child"), None, "it goes on with the rest");
+    must(&format!("kill {}", agent.id()));
+    assert!(agent.wait().expect("its end").success());
 }
 
 fn not_routed() {

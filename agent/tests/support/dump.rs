@@ -59,14 +59,25 @@ impl Dump {
 
     /// Reads on until the events satisfy a condition.
     pub(crate) fn until(&mut self, what: &str, done: impl Fn(&[Value]) -> bool) {
-        let limit = Instant::now() + LIMIT;
+        assert!(self.within(LIMIT, done), "{what} did not happen: {:#?}", self.events);
+    }
+
+    /// The same, for a shorter time: whether they do.
+    pub(crate) fn within(&mut self, limit: Duration, done: impl Fn(&[Value]) -> bool) -> bool {
+        let limit = Instant::now() + limit;
         while !done(&self.events) {
             let left = limit.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.events.push(serde_json::from_str(&line).expect("JSON")),
-                Err(error) => panic!("{what} did not happen ({error}): {:#?}", self.events),
+                Err(_) => return false,
             }
         }
+        true
+    }
+
+    /// Sends it a signal: STOP, CONT.
+    pub(crate) fn signal(&self, signal: &str) {
+        super::must(&format!("kill -s {signal} {}", self.agent.id()));
     }
 
     /// Stops it as SIGTERM does, and gives all events but those that every host has.
