@@ -3,8 +3,8 @@
 //! [`run`] is the whole agent. [`conntrack`] hears the kernel: it reads sockets, [`decode`] turns bytes into
 //! messages, [`flows`] keeps the table of open flows and says what to report, [`addresses`] knows which end
 //! is whose. Beside it run parts that hear other things: the router's own health, who is who ([`identity`]),
-//! and what the firewall drops ([`nflog`]). [`pipeline`] puts every event into the [`spool`], and
-//! [`transport`] carries the spool to the server.
+//! what the firewall drops ([`nflog`]), and DNS by the log of dnsmasq ([`dnslog`]). [`pipeline`] puts every
+//! event into the [`spool`], and [`transport`] carries the spool to the server.
 //!
 //! [`decode`], [`flows`] and the direction of [`addresses`] never do I/O and never read a clock. Unsafe code
 //! is in the socket module of [`conntrack`] alone. Nothing here installs anything global: the logger and the
@@ -15,6 +15,7 @@ pub mod addresses;
 pub mod config;
 pub mod conntrack;
 pub mod decode;
+pub mod dnslog;
 pub mod doctor;
 pub mod dump;
 pub mod flows;

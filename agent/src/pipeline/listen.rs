@@ -2,7 +2,8 @@
 
 use crate::{
     addresses::LanConfig,
-    config::Config,
+    config::{Config, DnsLogKind},
+    dnslog::{self, DnsLogConfig},
     health::{self, HealthConfig},
     identity::{self, IdentityConfig},
     nflog::{self, NflogConfig},
@@ -32,5 +33,14 @@ pub(crate) fn start(config: &Config, parts: &mut Parts) {
             source_rate: config.nflog_source_rate,
         };
         parts.start("nflog", move |outlet, state| nflog::run(nflog.clone(), outlet, state));
+    }
+
+    let log = match config.dns_log {
+        DnsLogKind::File => Some(DnsLogConfig::File(config.dnsmasq_log_path.clone())),
+        DnsLogKind::Logread => Some(DnsLogConfig::Logread("logread".into())),
+        DnsLogKind::Off => None,
+    };
+    if let Some(log) = log {
+        parts.start("dnslog", move |outlet, state| dnslog::run(log.clone(), outlet, state));
     }
 }

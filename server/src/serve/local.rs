@@ -28,6 +28,10 @@ pub(super) fn start(data: &Path, server: SocketAddr, token: &Token) -> anyhow::R
     let url = format!("http://{}", SocketAddr::new(ip, server.port()));
     let mut config = netmon_agent::Config::new("local", url, token.reveal());
     config.spool_dir = data.join("local-spool");
+    // This may be any machine; without a log of dnsmasq nothing is amiss.
+    if !config.dnsmasq_log_path.exists() {
+        config.dns_log = netmon_agent::config::DnsLogKind::Off;
+    }
     // The server has metrics of its own, and a router's agent may run beside it.
     config.metrics_bind = None;
     let (stop, stopped) = oneshot::channel();

@@ -108,6 +108,7 @@ pub(super) fn meaning(cause: i16) -> &'static str {
         Ok(GapCause::Flood) => "events left out by the flood guard",
         Ok(GapCause::QueueFull) => "events dropped because the agent's queue was full",
         Ok(GapCause::ProgressSkipped) => "progress reports left out under pressure: no bytes are lost",
+        Ok(GapCause::LogLines) => "lines of the DNS log that were lost before they could be read",
         Ok(GapCause::Unspecified) | Err(_) => "",
     }
 }
