@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn config(urls: Vec<String>) -> TransportConfig {
     TransportConfig {
         urls,
+        tls: netmon_agent::transport::Tls::default(),
         authorization: format!("Bearer {TOKEN}").parse().expect("ASCII"),
         router_id: "test".to_owned(),
         host: HostFacts::default(),

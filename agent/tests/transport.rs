@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use collector::{Behaviour, Kept, Running, TOKEN, TestServer};
 use netmon_agent::{
     spool::{Spool, SpoolConfig},
-    transport::{Transport, TransportConfig},
+    transport::{Tls, Transport, TransportConfig},
 };
 use netmon_proto::v1::{Event, Gap, GapCause, HostFacts, event::Kind};
 use tokio::{
@@ -23,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn config(urls: Vec<String>) -> TransportConfig {
     TransportConfig {
         urls,
+        tls: Tls::default(),
         authorization: format!("Bearer {TOKEN}").parse().expect("ASCII"),
         router_id: "test".to_owned(),
         host: HostFacts::default(),

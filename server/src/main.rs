@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use netmon_server::commands;
-use netmon_server::serve::{self, ServeArgs};
+use netmon_server::{
+    cert::{self, CertArgs},
+    commands,
+    serve::{self, ServeArgs},
+};
 use tracing_subscriber::EnvFilter;
 
 /// Takes what netmon agents hear, keeps it, and shows it to a browser on the LAN.
@@ -19,6 +22,8 @@ struct Cli {
 enum Command {
     /// Serve agents, pages, JSON and gRPC on one port
     Serve(ServeArgs),
+    /// Make a CA and a certificate for this server, so that it speaks TLS
+    Cert(CertArgs),
     #[command(flatten)]
     Maintain(commands::Command),
 }
@@ -29,6 +34,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let args = match command {
         Command::Serve(args) => args,
+        Command::Cert(args) => {
+            return exit_code(cert::run(args, time::OffsetDateTime::now_utc(), &mut std::io::stdout()));
+        }
         Command::Maintain(command) => return commands::run(command),
     };
     let options = match args.resolve() {
@@ -38,7 +46,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(options) {
+    exit_code(run(options))
+}
+
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("netmon-server: {error:#}");

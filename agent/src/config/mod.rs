@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::conntrack::MonitorConfig;
+use crate::{conntrack::MonitorConfig, transport::Fingerprint};
 
 /// Where the file is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/netmon-agent/config.yaml";
@@ -23,8 +23,12 @@ pub const DEFAULT_PATH: &str = "/etc/netmon-agent/config.yaml";
 pub struct Config {
     /// Names this router to the server: 1 to 64 of `A-Z a-z 0-9 . _ : -`.
     pub router_id: String,
-    /// Servers in the order in which they are tried: `http://HOST:PORT`.
+    /// Servers in the order in which they are tried: `http://HOST:PORT` or `https://HOST:PORT`.
     pub server_urls: Vec<String>,
+    /// CAs that may sign a server's certificate, in PEM. `None`: those of the system, if no fingerprint is given.
+    pub tls_ca: Option<PathBuf>,
+    /// Certificates of servers that are trusted. Empty: any that a CA signed.
+    pub server_fingerprints: Vec<Fingerprint>,
     /// The token that the server expects of agents.
     pub auth_token: Secret,
     /// Interfaces of the LAN. Empty: found out.
@@ -101,6 +105,8 @@ impl Config {
         Self {
             router_id: router_id.into(),
             server_urls: vec![server_url.into()],
+            tls_ca: None,
+            server_fingerprints: Vec::new(),
             auth_token: Secret::new(auth_token),
             lan_interfaces: Vec::new(),
             wan_interfaces: Vec::new(),

@@ -11,7 +11,7 @@ use super::{
 use crate::spool::SMALLEST_CAP_BYTES;
 
 /// Every key, old and new.
-pub(super) const KEYS: [&str; 40] = [
+pub(super) const KEYS: [&str; 42] = [
     "router_id",
     "server_url",
     "server_urls",
@@ -52,6 +52,8 @@ pub(super) const KEYS: [&str; 40] = [
     "health_interval",
     "identity_interval",
     "drop_privileges",
+    "tls_ca",
+    "server_fingerprint",
 ];
 
 pub(super) fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
@@ -171,6 +173,11 @@ impl File<'_> {
         self.required("auth_token", "the server's token");
         self.set("auth_token", &mut config.auth_token, |value| values::token(value).map(Secret::new));
         self.read_servers(&mut config);
+        self.set("tls_ca", &mut config.tls_ca, |value| match value.as_str() {
+            Some("") => Ok(None),
+            _ => path(value).map(Some),
+        });
+        self.set("server_fingerprint", &mut config.server_fingerprints, values::fingerprints);
 
         self.set("lan_interfaces", &mut config.lan_interfaces, |value| {
             values::list(value, values::interface)

@@ -117,10 +117,11 @@ fn required_keys_are_asked_for() {
     agent.yaml: auth_token: missing; expected the server's token
     agent.yaml: server_url: missing; expected a URL such as http://192.168.1.2:3000
     "##);
-    assert_snapshot!(refused("router_id: 12\nserver_url: https://a\nauth_token: ''\n"), @r##"
+    assert_snapshot!(refused("router_id: 12\nserver_url: https://a/b\nauth_token: ''\nserver_fingerprint: AB\n"), @r##"
     agent.yaml:1: router_id: expected text (put it in quotes), found 12
-    agent.yaml:2: server_url: expected an http:// URL: this build has no TLS
+    agent.yaml:2: server_url: expected a URL such as http://192.168.1.2:3000, found "https://a/b"
     agent.yaml:3: auth_token: expected the server's token, found an empty text
+    agent.yaml:4: server_fingerprint: expected the SHA-256 of a certificate: 64 hexadecimal digits in quotes, found "AB"
     "##);
     assert_snapshot!(refused("router_id: a\nserver_url: ftp://a\nauth_token: 5\n"), @r##"
     agent.yaml:2: server_url: expected a URL such as http://192.168.1.2:3000, found "ftp://a"

@@ -8,6 +8,8 @@ use std::{
 
 use serde_yaml::Value;
 
+use crate::transport::Fingerprint;
+
 pub(super) type Checked<T> = Result<T, String>;
 
 /// How a value looks to a person, on one line.
@@ -112,7 +114,7 @@ pub(super) fn interface(value: &Value) -> Checked<String> {
     if fits { Ok(name) } else { expected("an interface name such as br-lan", value) }
 }
 
-/// `http://HOST[:PORT]`, without a path.
+/// `http://HOST[:PORT]` or `https://HOST[:PORT]`, without a path.
 pub(super) fn url(value: &Value) -> Checked<String> {
     let what = "a URL such as http://192.168.1.2:3000";
     let text = text(value)?;
@@ -123,12 +125,20 @@ pub(super) fn url(value: &Value) -> Checked<String> {
     let Ok(uri) = trimmed.parse::<tonic::codegen::http::Uri>() else { return expected(what, value) };
     let plain_path = matches!(uri.path(), "" | "/") && uri.query().is_none();
     match (uri.scheme_str(), uri.authority()) {
-        (Some("https"), _) => Err("expected an http:// URL: this build has no TLS".to_owned()),
-        (Some("http"), Some(authority)) if plain_path && !authority.host().is_empty() => {
+        (Some("http" | "https"), Some(authority)) if plain_path && !authority.host().is_empty() => {
             Ok(trimmed.to_owned())
         }
         _ => expected(what, value),
     }
+}
+
+/// One fingerprint or a list of them.
+pub(super) fn fingerprints(value: &Value) -> Checked<Vec<Fingerprint>> {
+    let one = |value: &Value| match value.as_str().and_then(Fingerprint::parse) {
+        Some(fingerprint) => Ok(fingerprint),
+        None => expected("the SHA-256 of a certificate: 64 hexadecimal digits in quotes", value),
+    };
+    if value.is_sequence() { list(value, one) } else { one(value).map(|one| vec![one]) }
 }
 
 /// `ADDRESS:PORT`, also `:PORT` and `localhost:PORT` as Go takes them. Empty: off.

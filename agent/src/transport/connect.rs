@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use netmon_proto::{
     MAX_MESSAGE_BYTES,
     v1::{Hello, ServerFrame, Welcome, server_frame},
@@ -18,10 +19,13 @@ use tonic::{
     metadata::AsciiMetadataValue,
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
 
 use super::{
     codec::{FrameCodec, Outgoing},
+    connection::{Objection, Spoken},
     failure::Failure,
+    tls::Tls,
 };
 
 const METHOD: &str = "/netmon.v1.Collector/Stream";
@@ -34,6 +38,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Everything one attempt needs; it owns it, so that the attempt can be polled from anywhere.
 pub(super) struct Attempt {
     pub(super) url: String,
+    pub(super) tls: Tls,
     /// A connection that is still good.
     pub(super) channel: Option<Channel>,
     pub(super) authorization: AsciiMetadataValue,
@@ -53,25 +58,47 @@ pub(super) struct Opened {
 impl Attempt {
     pub(super) async fn run(self) -> Result<Opened, Failure> {
         let hello_timeout = self.hello_timeout;
-        let channel = match self.channel {
-            Some(channel) => channel,
-            None => connect(&self.url, self.connect_timeout).await?,
+        let link = match self.channel {
+            Some(channel) => Link { channel, objection: Objection::default() },
+            None => connect(&self.url, &self.tls, self.connect_timeout).await?,
         };
-        let greeting = greet(channel, self.authorization, self.hello);
-        timeout(hello_timeout, greeting).await.map_err(|_| Failure::HelloTimeout(hello_timeout))?
+        let greeting = greet(link.channel.clone(), self.authorization, self.hello);
+        let opened = timeout(hello_timeout, greeting).await;
+        opened.map_err(|_| Failure::HelloTimeout(hello_timeout))?.map_err(|failure| link.cause(failure))
     }
 }
 
-pub(super) async fn connect(url: &str, limit: Duration) -> Result<Channel, Failure> {
+/// A connection, and what was found wrong with the first thing that the other side said.
+pub(super) struct Link {
+    pub(super) channel: Channel,
+    objection: Objection,
+}
+
+impl Link {
+    /// Why a call over it really failed.
+    pub(super) fn cause(&self, failure: Failure) -> Failure {
+        self.objection.get().map_or(failure, Failure::OtherProtocol)
+    }
+}
+
+pub(super) async fn connect(url: &str, tls: &Tls, limit: Duration) -> Result<Link, Failure> {
+    timeout(limit, dial(url, tls)).await.map_err(|_| Failure::ConnectTimeout(limit))?
+}
+
+async fn dial(url: &str, tls: &Tls) -> Result<Link, Failure> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
         .map_err(|error| Failure::connect(&error))?
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let connected = timeout(limit, endpoint.connect()).await;
-    connected.map_err(|_| Failure::ConnectTimeout(limit))?.map_err(|error| Failure::connect(&error))
+    let connection = tls.connect(url, Spoken::Http2).await?;
+    let objection = connection.objection();
+    // The channel gets this one connection; when it ends, the transport makes another attempt, with its delay.
+    let mut once = Some(TokioIo::new(connection));
+    let connector = service_fn(move |_| std::future::ready(once.take().ok_or("the connection has ended")));
+    let channel = endpoint.connect_with_connector(connector).await;
+    Ok(Link { channel: channel.map_err(|error| Failure::connect(&error))?, objection })
 }
 
 async fn greet(channel: Channel, authorization: AsciiMetadataValue, hello: Hello) -> Result<Opened, Failure> {

@@ -11,6 +11,10 @@ use crate::spool::NeverSent;
 pub(super) enum Failure {
     #[error("cannot connect: {0}; is netmon-server running there, and does the firewall let this host in?")]
     Connect(String),
+    #[error("{0}")]
+    Tls(String),
+    #[error("{0}")]
+    OtherProtocol(&'static str),
     #[error("no connection within {0:?}; is server_url right, and does the firewall let this host in?")]
     ConnectTimeout(Duration),
     #[error("connected, but no Welcome within {0:?}; is it a netmon-server, and is it alive?")]
@@ -50,6 +54,7 @@ impl Failure {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
             Self::ConnectTimeout(_)
             | Self::HelloTimeout(_)
             | Self::AckTimeout(_)
@@ -60,7 +65,7 @@ impl Failure {
             Self::NotNetmon => "unimplemented",
             Self::Ended => "ended",
             Self::Status { .. } => "status",
-            Self::Protocol(_) | Self::NeverSent(_) => "protocol",
+            Self::OtherProtocol(_) | Self::Protocol(_) | Self::NeverSent(_) => "protocol",
         }
     }
 }

@@ -9,11 +9,14 @@
 mod backoff;
 mod codec;
 mod connect;
+mod connection;
 mod failure;
 pub(crate) mod http;
 mod probe;
 mod route;
 mod stream;
+mod tls;
+mod trust;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -28,12 +31,16 @@ use crate::{
 use http::Posts;
 pub use probe::Unanswered;
 use stream::Streams;
+pub use tls::Tls;
+pub use trust::Fingerprint;
 
 /// How to reach the server, and how patient to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransportConfig {
     /// Tried in order.
     pub urls: Vec<String>,
+    /// Which of them to believe.
+    pub tls: Tls,
     /// Value of the `authorization` header.
     pub authorization: AsciiMetadataValue,
     /// Said in Hello.
@@ -68,7 +75,7 @@ pub struct HttpConfig {
 }
 
 impl TransportConfig {
-    /// From the agent's configuration. The error says what is wrong with the token.
+    /// From the agent's configuration. The error says what is wrong with the token or the file of `tls_ca`.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let bearer = format!("Bearer {}", config.auth_token.reveal());
         let mut authorization = AsciiMetadataValue::try_from(bearer)
@@ -83,6 +90,7 @@ impl TransportConfig {
         let backoff_least = if http.is_some() { config.http_retry_base } else { Duration::from_millis(500) };
         Ok(Self {
             urls: config.server_urls.clone(),
+            tls: Tls::new(config)?,
             authorization,
             router_id: config.router_id.clone(),
             host: host::facts(),

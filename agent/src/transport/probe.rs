@@ -31,11 +31,13 @@ impl TransportConfig {
     }
 
     async fn ask(&self, url: &str) -> Result<Option<Router>, Failure> {
-        let mut client = ConsoleClient::new(connect(url, self.connect_timeout).await?);
+        let link = connect(url, &self.tls, self.connect_timeout).await?;
+        let mut client = ConsoleClient::new(link.channel.clone());
         let mut request = Request::new(ListRoutersRequest {});
         request.metadata_mut().insert("authorization", self.authorization.clone());
         let answer = timeout(self.hello_timeout, client.list_routers(request)).await;
-        let routers = answer.map_err(|_| Failure::HelloTimeout(self.hello_timeout))??.into_inner().routers;
+        let answer = answer.map_err(|_| Failure::HelloTimeout(self.hello_timeout))?;
+        let routers = answer.map_err(|status| link.cause(status.into()))?.into_inner().routers;
         Ok(routers.into_iter().find(|router| router.router_id == self.router_id))
     }
 }

@@ -130,6 +130,7 @@ impl Streams {
         let epoch = spool.next_epoch();
         let attempt = Attempt {
             url: self.route.url().to_owned(),
+            tls: self.config.tls.clone(),
             channel: self.channel.take(),
             authorization: self.config.authorization.clone(),
             hello: Hello {

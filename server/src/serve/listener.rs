@@ -1,15 +1,24 @@
-//! One port for everything: HTTP/1 and HTTP/2, pages and gRPC.
+//! One port for everything: HTTP/1 and HTTP/2, pages and gRPC, plain and TLS.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+};
 use tracing::{debug, warn};
+
+use super::tls::{Greeted, Tls};
 
 /// The most connections at once; the next ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -24,6 +33,7 @@ const WINDOW: u32 = 4 * 1024 * 1024;
 /// Serves `routes` until `shutdown` resolves; then calls `closing` and gives what is open `drain` to end.
 pub(super) async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     routes: Router,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
@@ -40,6 +50,7 @@ pub(super) async fn serve(
         .max_concurrent_streams(64);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (stop, stopping) = watch::channel(());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -47,16 +58,23 @@ pub(super) async fn serve(
             () = &mut shutdown => break,
         };
         let Some((stream, place)) = accepted else { continue };
-        let service = TowerToHyperService::new(routes.clone());
-        let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let caller = Caller { tls: tls.clone(), http: http.clone(), routes: routes.clone() };
+        let (watcher, mut stopping) = (graceful.watcher(), stopping.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection ended badly");
+            // A client that has said nothing yet must not hold up the end.
+            let greeted = tokio::select! {
+                greeted = caller.greet(stream) => greeted,
+                _ = stopping.changed() => None,
+            };
+            match greeted {
+                Some(Greeted::Plain(stream)) => caller.serve(stream, watcher).await,
+                Some(Greeted::Secret(stream)) => caller.serve(*stream, watcher).await,
+                None => {}
             }
             drop(place);
         });
     }
+    drop(stop);
     drop(listener);
     closing();
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
@@ -64,10 +82,38 @@ pub(super) async fn serve(
     }
 }
 
+/// What it takes to serve one connection.
+struct Caller {
+    tls: Option<Tls>,
+    http: auto::Builder<TokioExecutor>,
+    routes: Router,
+}
+
+impl Caller {
+    async fn greet(&self, stream: TcpStream) -> Option<Greeted> {
+        let Some(tls) = &self.tls else { return Some(Greeted::Plain(stream)) };
+        match tls.greet(stream, HEAD_TIMEOUT).await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                debug!(%error, "a connection ended before its first request");
+                None
+            }
+        }
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, watcher: Watcher) {
+        let service = TowerToHyperService::new(self.routes.clone());
+        let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(%error, "a connection ended badly");
+        }
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::Path, thread::JoinHandle, time::Duration};
 
 use anyhow::Context as _;
+use netmon_agent::transport::Fingerprint;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -19,14 +20,21 @@ pub(super) struct Local {
 }
 
 /// Starts it. A machine on which it may not watch is said so, and the server goes on without.
-pub(super) fn start(data: &Path, server: SocketAddr, token: &Token) -> anyhow::Result<Local> {
+pub(super) fn start(
+    data: &Path,
+    server: SocketAddr,
+    fingerprint: Option<Fingerprint>,
+    token: &Token,
+) -> anyhow::Result<Local> {
     let ip = match server.ip() {
         ip if ip.is_unspecified() && ip.is_ipv4() => std::net::Ipv4Addr::LOCALHOST.into(),
         ip if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let url = format!("http://{}", SocketAddr::new(ip, server.port()));
+    let scheme = if fingerprint.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", SocketAddr::new(ip, server.port()));
     let mut config = netmon_agent::Config::new("local", url, token.reveal());
+    config.server_fingerprints = fingerprint.into_iter().collect();
     config.spool_dir = data.join("local-spool");
     // This may be any machine; without a log of dnsmasq nothing is amiss.
     if !config.dnsmasq_log_path.exists() {

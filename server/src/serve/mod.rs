@@ -3,16 +3,19 @@
 mod listener;
 mod local;
 mod options;
+mod tls;
 
 use std::{
     io::Write as _, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration,
 };
 
 use anyhow::Context as _;
+use netmon_agent::transport::Fingerprint;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 pub use options::{Options, ServeArgs};
+pub use tls::TlsFiles;
 
 use crate::{
     auth::Token,
@@ -62,6 +65,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     .await?
     .with_context(|| format!("the database {} cannot be used", options.database_url))?;
 
+    let tls = options.tls.as_ref().map(tls::Tls::load).transpose()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (ingest, writer) = ingest::start(writer, clock.clone())?;
     if let Some(notice) = &notice {
@@ -97,8 +101,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     // tonic's own fallback would answer every unknown path; ours tells calls from pages.
     let routes = grpc.into_axum_router().reset_fallback().merge(web::router(app));
 
-    announce(address, &token, &token_file, first_start)?;
-    let local = options.local.then(|| local::start(data, address, &token)).transpose()?;
+    let fingerprint = tls.as_ref().map(|tls| tls.fingerprint);
+    announce(address, fingerprint, &token, &token_file, first_start)?;
+    let local = options.local.then(|| local::start(data, address, fingerprint, &token)).transpose()?;
     let shutdown = async {
         shutdown.await;
         info!("stopping");
@@ -108,7 +113,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
             local.stop().await;
         }
     };
-    listener::serve(listener, routes, shutdown, DRAIN, || ingest.close()).await;
+    listener::serve(listener, tls, routes, shutdown, DRAIN, || ingest.close()).await;
 
     tokio::task::spawn_blocking(move || writer.join())
         .await?
@@ -127,29 +132,37 @@ fn lock(data: &Path) -> anyhow::Result<std::fs::File> {
 }
 
 /// Says where the server is, and at its first start how to let an agent in.
-fn announce(address: SocketAddr, token: &Token, file: &Path, first_start: bool) -> anyhow::Result<()> {
+fn announce(
+    address: SocketAddr,
+    fingerprint: Option<Fingerprint>,
+    token: &Token,
+    file: &Path,
+    first_start: bool,
+) -> anyhow::Result<()> {
+    let scheme = if fingerprint.is_some() { "https" } else { "http" };
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "netmon-server listening on http://{address}")?;
+    writeln!(stdout, "netmon-server listening on {scheme}://{address}")?;
     stdout.flush()?;
     let reachable = SocketAddr::new(reachable_ip(address), address.port());
     let mut stderr = std::io::stderr().lock();
     if first_start {
+        let pinned = fingerprint.map_or_else(String::new, |it| format!("    server_fingerprint: \"{it}\"\n"));
         writeln!(
             stderr,
             "\nA token was made. In an agent's /etc/netmon-agent/config.yaml:\n\n    \
-             router_id: \"router-01\"\n    server_url: \"http://{reachable}\"\n    auth_token: \"{}\"\n\n\
-             In a browser: http://{reachable}/ with the same token.\n",
+             router_id: \"router-01\"\n    server_url: \"{scheme}://{reachable}\"\n{pinned}    auth_token: \"{}\"\n\n\
+             In a browser: {scheme}://{reachable}/ with the same token.\n",
             token.reveal()
         )?;
     } else if file.exists() {
-        writeln!(stderr, "In a browser: http://{reachable}/ with the token in {}", file.display())?;
+        writeln!(stderr, "In a browser: {scheme}://{reachable}/ with the token in {}", file.display())?;
     }
     Ok(())
 }
 
 /// The address under which others on the LAN reach a server that listens on all of them: the source that
 /// the kernel would use for a packet to a documentation address. Nothing is sent.
-fn reachable_ip(address: SocketAddr) -> std::net::IpAddr {
+pub(crate) fn reachable_ip(address: SocketAddr) -> std::net::IpAddr {
     if !address.ip().is_unspecified() {
         return address.ip();
     }

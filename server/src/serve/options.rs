@@ -8,7 +8,9 @@ use std::{
 
 use serde::Deserialize;
 
+use super::TlsFiles;
 use crate::{
+    cert,
     enrich::{EnrichOptions, whois::DEFAULT_SERVER},
     store::{DatabaseUrl, Retention},
 };
@@ -20,7 +22,7 @@ const DATABASE_FILE: &str = "netmon.db";
 const DEFAULT_REVERSE_DNS: u32 = 2;
 /// More would be a load test of somebody's resolver.
 const MOST_REVERSE_DNS: u32 = 100;
-const KEYS: [&str; 11] = [
+const KEYS: &[&str] = &[
     "listen",
     "data",
     "database_url",
@@ -30,6 +32,9 @@ const KEYS: [&str; 11] = [
     "oui_file",
     "reverse_dns_per_second",
     "whois_server",
+    "tls_cert",
+    "tls_key",
+    "tls_only",
     "retention",
     "max_size",
 ];
@@ -52,6 +57,15 @@ pub struct ServeArgs {
     /// Also watch this machine's own connections, without an agent
     #[arg(long)]
     pub local: bool,
+    /// The certificate for TLS, in PEM [default: DATA/tls/server.pem, where netmon-server cert puts it, if it is there]
+    #[arg(long, env = "NETMON_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM [default: DATA/tls/server.key]
+    #[arg(long, env = "NETMON_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Refuse connections without TLS
+    #[arg(long)]
+    pub tls_only: bool,
     /// The token for agents and people; empty lets nobody in [default: made at the first start]
     #[arg(long = "api-token", env = "NETMON_API_TOKEN", hide = true, hide_env_values = true)]
     pub api_token: Option<String>,
@@ -72,13 +86,15 @@ pub struct Options {
     pub local: bool,
     /// Where to look up what hosts and devices are.
     pub enrich: EnrichOptions,
+    /// The certificate, if TLS is spoken.
+    pub tls: Option<TlsFiles>,
     /// For how long rows are kept.
     pub retention: Retention,
 }
 
 /// A configuration file that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{file}: {problem}")]
+#[error("{}{problem}", if file.is_empty() { String::new() } else { format!("{file}: ") })]
 pub struct ConfigError {
     file: String,
     problem: String,
@@ -97,6 +113,9 @@ struct File {
     oui_file: Option<PathBuf>,
     reverse_dns_per_second: Option<u32>,
     whois_server: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_only: Option<bool>,
     retention: Retention,
     max_size: Option<Size>,
 }
@@ -139,11 +158,13 @@ impl ServeArgs {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let name = self.config.as_deref().unwrap_or_else(|| Path::new("")).display().to_string();
         let data = self.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
-        let from_file = file
-            .database_url
-            .map(|url| url.parse::<DatabaseUrl>())
-            .transpose()
-            .map_err(|error| ConfigError { file: name, problem: format!("database_url: {error}") })?;
+        let from_file =
+            file.database_url.map(|url| url.parse::<DatabaseUrl>()).transpose().map_err(|error| {
+                ConfigError { file: name.clone(), problem: format!("database_url: {error}") }
+            })?;
+        let only = self.tls_only || file.tls_only.unwrap_or_default();
+        let tls = tls(&data, self.tls_cert.or(file.tls_cert), self.tls_key.or(file.tls_key), only)
+            .map_err(|problem| ConfigError { file: name, problem })?;
         Ok(Options {
             listen: match self.listen.or(file.listen) {
                 Some(listen) => listen,
@@ -165,11 +186,36 @@ impl ServeArgs {
                     Some(server) => Some(server).filter(|server| !server.is_empty()),
                 },
             },
+            tls,
             retention: Retention {
                 max_size_bytes: file.max_size.map_or(0, |Size(bytes)| bytes),
                 ..file.retention
             },
         })
+    }
+}
+
+fn tls(
+    data: &Path,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    only: bool,
+) -> Result<Option<TlsFiles>, String> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key, only })),
+        (Some(_), None) => Err("tls_cert is given without tls_key".to_owned()),
+        (None, Some(_)) => Err("tls_key is given without tls_cert".to_owned()),
+        (None, None) => {
+            let dir = data.join(cert::DIRECTORY);
+            let (certificate, key) = (dir.join(cert::CERTIFICATE), dir.join(cert::KEY));
+            if certificate.exists() {
+                return Ok(Some(TlsFiles { certificate, key, only }));
+            }
+            if only {
+                return Err("tls_only needs a certificate: make one with netmon-server cert".to_owned());
+            }
+            Ok(None)
+        }
     }
 }
 
@@ -249,6 +295,9 @@ mod tests {
         for (text, expected) in [
             ("lsten: 1", "FILE: lsten: unknown key, expected one of listen, data, database_url"),
             ("- 1", "FILE: expected keys and values, the keys are listen, data, database_url"),
+            ("tls_cert: /a", "FILE: tls_cert is given without tls_key"),
+            ("tls_key: /a", "FILE: tls_key is given without tls_cert"),
+            ("tls_only: true", "FILE: tls_only needs a certificate: make one with netmon-server cert"),
             ("listen: here", "FILE: listen: invalid socket address syntax at line 1 column 9"),
             (
                 "reverse_dns_per_second: 1000",

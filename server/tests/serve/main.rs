@@ -4,6 +4,7 @@
 mod client;
 mod lists;
 mod server;
+mod tls;
 
 use netmon_proto::v1::{self, event::Kind};
 use tonic::Code;

@@ -18,15 +18,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let (child, url) = start(data.path());
+        let (child, url) = start(data.path(), flags);
         Self { child, url, data }
     }
 
     pub(crate) fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.child, self.url) = start(self.data.path());
+        (self.child, self.url) = start(self.data.path(), &[]);
     }
 
     /// What a second one says before it gives up.
@@ -88,8 +92,8 @@ fn command(data: &std::path::Path) -> Command {
     command
 }
 
-fn start(data: &std::path::Path) -> (Child, String) {
-    let mut child = command(data).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+fn start(data: &std::path::Path, flags: &[&str]) -> (Child, String) {
+    let mut child = command(data).args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url =

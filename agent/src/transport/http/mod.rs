@@ -139,6 +139,7 @@ impl Posts {
         authorization.set_sensitive(true);
         let post = Post {
             url: self.route.url().to_owned(),
+            tls: self.config.tls.clone(),
             connection: self.connection.take(),
             authorization,
             body: Bytes::from(body),

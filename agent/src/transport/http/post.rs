@@ -14,12 +14,15 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{
-    net::TcpStream,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
-use crate::transport::failure::{Failure, innermost};
+use crate::transport::{
+    connection::{Objection, Spoken},
+    failure::{Failure, innermost},
+    tls::Tls,
+};
 
 const PATH: &str = "/api/v1/netmon/events/batch";
 const AGENT: &str = concat!("netmon-agent/", env!("CARGO_PKG_VERSION"));
@@ -31,6 +34,7 @@ const ANSWER_BYTES: usize = 64 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
+    objection: Objection,
 }
 
 impl Drop for Connection {
@@ -41,8 +45,9 @@ impl Drop for Connection {
 
 /// Everything one post needs; it owns it, so that it can be polled from anywhere.
 pub(super) struct Post {
-    /// `http://HOST[:PORT]`.
+    /// `http://HOST[:PORT]` or `https://HOST[:PORT]`.
     pub(super) url: String,
+    pub(super) tls: Tls,
     /// One that was used before.
     pub(super) connection: Option<Connection>,
     pub(super) authorization: HeaderValue,
@@ -86,7 +91,7 @@ impl Post {
             let connected = known.is_none();
             let mut connection = match known.take() {
                 Some(connection) => connection,
-                None => timeout_at(limit, connect(&self.url))
+                None => timeout_at(limit, connect(&self.url, &self.tls))
                     .await
                     .map_err(|_| Failure::ConnectTimeout(self.limit))??,
             };
@@ -95,7 +100,10 @@ impl Post {
                 Ok(response) => return Ok(receive(response, connection, connected, limit).await),
                 // The server had closed the old connection before this post began.
                 Err(error) if !connected && error.is_canceled() => {}
-                Err(error) => return Err(Failure::Broke(innermost(&error))),
+                Err(error) => {
+                    let broke = || Failure::Broke(innermost(&error));
+                    return Err(connection.objection.get().map_or_else(broke, Failure::OtherProtocol));
+                }
             }
         }
     }
@@ -116,18 +124,14 @@ impl Post {
     }
 }
 
-async fn connect(url: &str) -> Result<Connection, Failure> {
-    let refused = |error: &(dyn std::error::Error + 'static)| Failure::Connect(innermost(error));
-    let uri: Uri = url.parse().map_err(|error: hyper::http::uri::InvalidUri| refused(&error))?;
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await;
-    let stream = stream.map_err(|error| refused(&error))?;
-    stream.set_nodelay(true).map_err(|error| refused(&error))?;
+async fn connect(url: &str, tls: &Tls) -> Result<Connection, Failure> {
+    let stream = tls.connect(url, Spoken::Http1).await?;
+    let objection = stream.objection();
     let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(|error| refused(&error))?;
+    let (sender, connection) = handshake.map_err(|error| Failure::Connect(innermost(&error)))?;
     // What breaks the connection shows at the post.
     let driver = tokio::spawn(async move { drop(connection.await) });
-    Ok(Connection { sender, driver })
+    Ok(Connection { sender, driver, objection })
 }
 
 /// The status is the answer; where the rest of it does not come, the connection is given up, no more.
