@@ -58,6 +58,17 @@ async fn print(config: &Config, mut out: impl Write, shutdown: impl Future) -> a
     }
 }
 
+/// Writes events that are there already.
+///
+/// # Errors
+/// Those of writing to `out`; nobody reading any more is none.
+pub fn print_all(events: &[Event], mut out: impl Write) -> io::Result<()> {
+    match write_lines(&mut out, events) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 fn write_lines(out: &mut impl Write, events: &[Event]) -> io::Result<()> {
     for event in events {
         serde_json::to_writer(&mut *out, &json(event))?;

@@ -27,6 +27,7 @@ mod names;
 pub mod nflog;
 mod parts;
 pub mod pipeline;
+pub mod replay;
 pub mod rights;
 pub mod service;
 pub mod spool;

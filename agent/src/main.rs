@@ -10,10 +10,10 @@ use std::{
 use anyhow::Context;
 use netmon_agent::{
     Config,
-    config::{ConfigErrors, DEFAULT_PATH},
+    config::{ConfigErrors, DEFAULT_PATH, DEFAULT_UCI},
     doctor::doctor,
-    dump::dump,
-    rights,
+    dump::{dump, print_all},
+    replay, rights,
     service::Service,
 };
 use tokio::{
@@ -25,12 +25,14 @@ use tracing::warn;
 const HELP: &str = "\
 Watches this router's connections and reports them to netmon-server.
 
-Usage: netmon-agent [--config FILE] [--check-config | --dump]
-       netmon-agent doctor [--config FILE]
+Usage: netmon-agent [--config FILE | --uci FILE] [--check-config | --dump] [--replay FILE]
+       netmon-agent doctor [--config FILE | --uci FILE]
 
   --config FILE   the configuration, by default /etc/netmon-agent/config.yaml
+  --uci FILE      the same in OpenWrt's form, by default /etc/config/netmon-agent where the other is not there
   --check-config  only check it: exit code 0 if it is right, 2 if not
   --dump          print what is heard as JSON lines, without a server
+  --replay FILE   take recorded messages of a kernel: print them with --dump, else deliver them once
   doctor          check this host and the way to the server: a line per check, with the remedy
   --version       print the version
   --help          print this
@@ -53,8 +55,44 @@ enum Task {
     Help,
 }
 
+/// The configuration file and its form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum File {
+    Yaml(PathBuf),
+    Uci(PathBuf),
+}
+
+impl File {
+    fn usual() -> Self {
+        if !Path::new(DEFAULT_PATH).exists() && Path::new(DEFAULT_UCI).exists() {
+            return Self::Uci(DEFAULT_UCI.into());
+        }
+        Self::Yaml(DEFAULT_PATH.into())
+    }
+
+    fn path(&self) -> &Path {
+        let (Self::Yaml(path) | Self::Uci(path)) = self;
+        path
+    }
+
+    fn load(&self) -> Result<Config, ConfigErrors> {
+        match self {
+            Self::Yaml(path) => Config::load(path),
+            Self::Uci(path) => Config::load_uci(path),
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Arguments {
+    task: Task,
+    file: Option<File>,
+    replay: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
-    let (task, path) = match arguments(std::env::args_os().skip(1)) {
+    let Arguments { task, file, replay } = match arguments(std::env::args_os().skip(1)) {
         Ok(arguments) => arguments,
         Err(error) => return complain(&format!("{error}; see netmon-agent --help"), USAGE),
     };
@@ -62,13 +100,14 @@ fn main() -> ExitCode {
         Task::Help => say(HELP),
         Task::Version => say(concat!("netmon-agent ", env!("CARGO_PKG_VERSION"), "\n")),
         Task::CheckConfig | Task::Run | Task::Dump | Task::Doctor => {
-            return match load(task, path.as_deref()) {
+            let given = file.is_some();
+            let file = file.unwrap_or_else(File::usual);
+            return match load(task, &file, given) {
                 Err(errors) => complain(&errors.to_string(), USAGE),
                 Ok(_) if task == Task::CheckConfig => {
-                    let path = path.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
-                    exit_code(say(&format!("{}: ok\n", path.display())))
+                    exit_code(say(&format!("{}: ok\n", file.path().display())))
                 }
-                Ok(config) => work(task, config, path.as_deref().unwrap_or(Path::new(DEFAULT_PATH))),
+                Ok(config) => work(task, config, &file, replay.as_deref()),
             };
         }
     };
@@ -76,9 +115,7 @@ fn main() -> ExitCode {
 }
 
 /// `-config FILE` and the like are the original agent's way; Go's flags have one dash.
-fn arguments(
-    args: impl Iterator<Item = std::ffi::OsString>,
-) -> Result<(Task, Option<PathBuf>), lexopt::Error> {
+fn arguments(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Arguments, lexopt::Error> {
     use lexopt::prelude::{Long, Short, Value, ValueExt};
     let two_dashes = args.map(|arg| match arg.to_str() {
         Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => {
@@ -87,31 +124,34 @@ fn arguments(
         _ => arg,
     });
     let mut parser = lexopt::Parser::from_args(two_dashes);
-    let (mut task, mut path) = (Task::Run, None);
+    let mut asked = Arguments { task: Task::Run, file: None, replay: None };
     while let Some(arg) = parser.next()? {
         match arg {
-            Long("config") => path = Some(parser.value()?.parse::<PathBuf>()?),
-            Long("check-config") => task = Task::CheckConfig,
-            Long("dump") => task = Task::Dump,
-            Value(word) if word == "doctor" => task = Task::Doctor,
-            Long("version") | Short('V') => return Ok((Task::Version, None)),
-            Long("help") | Short('h') => return Ok((Task::Help, None)),
+            Long("config") => asked.file = Some(File::Yaml(parser.value()?.parse()?)),
+            Long("uci") => asked.file = Some(File::Uci(parser.value()?.parse()?)),
+            Long("replay") => asked.replay = Some(parser.value()?.parse()?),
+            Long("check-config") => asked.task = Task::CheckConfig,
+            Long("dump") => asked.task = Task::Dump,
+            Value(word) if word == "doctor" => asked.task = Task::Doctor,
+            Long("version") | Short('V') => {
+                return Ok(Arguments { task: Task::Version, file: None, replay: None });
+            }
+            Long("help") | Short('h') => return Ok(Arguments { task: Task::Help, file: None, replay: None }),
             _ => return Err(arg.unexpected()),
         }
     }
-    Ok((task, path))
+    Ok(asked)
 }
 
 /// `--dump` needs no server, hence no file: without one it takes the defaults.
-fn load(task: Task, path: Option<&Path>) -> Result<Config, ConfigErrors> {
-    let default = Path::new(DEFAULT_PATH);
-    if task == Task::Dump && path.is_none() && !default.exists() {
+fn load(task: Task, file: &File, given: bool) -> Result<Config, ConfigErrors> {
+    if task == Task::Dump && !given && !file.path().exists() {
         return Ok(Config::new("dump", "http://127.0.0.1:3000", "none"));
     }
-    Config::load(path.unwrap_or(default))
+    file.load()
 }
 
-fn work(task: Task, config: Config, path: &Path) -> ExitCode {
+fn work(task: Task, config: Config, file: &File, replay: Option<&Path>) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NETMON_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
@@ -134,31 +174,43 @@ fn work(task: Task, config: Config, path: &Path) -> ExitCode {
                 Err(error) => exit_code(Err(error.into())),
             };
         }
-        exit_code(watch(task, config, path).await)
+        exit_code(match replay {
+            Some(recording) => play(task, &config, recording).await,
+            None => watch(task, config, file).await,
+        })
     })
 }
 
-async fn watch(task: Task, config: Config, path: &Path) -> anyhow::Result<()> {
+async fn play(task: Task, config: &Config, recording: &Path) -> anyhow::Result<()> {
+    let events = replay::events(recording)?;
+    if task == Task::Dump {
+        return Ok(print_all(&events, io::stdout().lock())?);
+    }
+    let accepted = replay::deliver(config, events).await?;
+    say(&format!("delivered; the server took {accepted} events\n"))
+}
+
+async fn watch(task: Task, config: Config, file: &File) -> anyhow::Result<()> {
     let stop = stop_signal().context("cannot listen for signals")?;
     if task == Task::Dump {
         return dump(&config, io::stdout().lock(), stop).await;
     }
     let (sender, reloads) = mpsc::channel(1);
     let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    let path = path.to_owned();
+    let file = file.clone();
     tokio::select! {
         result = netmon_agent::run(config, Service::new(reloads), stop) => result,
-        never = reload(hangup, &path, sender) => match never {},
+        never = reload(hangup, &file, sender) => match never {},
     }
 }
 
 /// Reads the file again at each SIGHUP. A file with mistakes changes nothing.
-async fn reload(mut hangup: Signal, path: &Path, configs: mpsc::Sender<Config>) -> std::convert::Infallible {
+async fn reload(mut hangup: Signal, file: &File, configs: mpsc::Sender<Config>) -> std::convert::Infallible {
     loop {
         if hangup.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
-        match Config::load(path) {
+        match file.load() {
             // The receiver lives as long as the agent.
             Ok(config) => drop(configs.send(config).await),
             Err(errors) => warn!("the configuration stays as it was:\n{errors}"),
@@ -202,14 +254,18 @@ mod tests {
     fn both_ways_of_writing_options_are_understood() {
         let check =
             |line: &str| arguments(line.split(' ').map(Into::into)).map_err(|error| error.to_string());
-        let path = || Some(PathBuf::from("a.yaml"));
-        assert_eq!(check("--config a.yaml"), Ok((Task::Run, path())));
-        assert_eq!(check("-config a.yaml"), Ok((Task::Run, path())));
-        assert_eq!(check("-config=a.yaml --check-config"), Ok((Task::CheckConfig, path())));
-        assert_eq!(check("--dump"), Ok((Task::Dump, None)));
-        assert_eq!(check("doctor -config a.yaml"), Ok((Task::Doctor, path())));
-        assert_eq!(check("-h"), Ok((Task::Help, None)));
-        assert_eq!(check("-version"), Ok((Task::Version, None)));
+        let asked = |task, file: Option<File>, replay: Option<&str>| {
+            Ok(Arguments { task, file, replay: replay.map(PathBuf::from) })
+        };
+        let yaml = || Some(File::Yaml("a.yaml".into()));
+        assert_eq!(check("--config a.yaml"), asked(Task::Run, yaml(), None));
+        assert_eq!(check("-config a.yaml"), asked(Task::Run, yaml(), None));
+        assert_eq!(check("-config=a.yaml --check-config"), asked(Task::CheckConfig, yaml(), None));
+        assert_eq!(check("--dump --replay r"), asked(Task::Dump, None, Some("r")));
+        assert_eq!(check("--uci a"), asked(Task::Run, Some(File::Uci("a".into())), None));
+        assert_eq!(check("doctor -config a.yaml"), asked(Task::Doctor, yaml(), None));
+        assert_eq!(check("-h"), asked(Task::Help, None, None));
+        assert_eq!(check("-version"), asked(Task::Version, None, None));
         assert!(check("--config").is_err() && check("--verbose").is_err() && check("a.yaml").is_err());
     }
 }

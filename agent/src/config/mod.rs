@@ -4,6 +4,7 @@
 //! and what was expected. Secrets are in no message and in no `Debug` output.
 
 mod read;
+mod uci;
 mod values;
 
 use std::{
@@ -17,6 +18,8 @@ use crate::{conntrack::MonitorConfig, transport::Fingerprint};
 
 /// Where the file is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/netmon-agent/config.yaml";
+/// Where it is on OpenWrt, if the one above is not there.
+pub const DEFAULT_UCI: &str = "/etc/config/netmon-agent";
 
 /// Everything the agent can be told, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,10 +145,20 @@ impl Config {
         }
     }
 
-    /// Reads and checks a file.
+    /// Reads and checks a file of YAML.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::read(path, |text| Self::parse(path, text))
+    }
+
+    /// Reads and checks a file of OpenWrt's UCI.
+    pub fn load_uci(path: &Path) -> Result<Self, ConfigErrors> {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self::read(path, |text| Self::parse_uci(path, text, &host))
+    }
+
+    fn read(path: &Path, parse: impl Fn(&str) -> Result<Self, ConfigErrors>) -> Result<Self, ConfigErrors> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
+            Ok(text) => parse(&text),
             Err(error) => {
                 let expected = format!("cannot read it: {error}");
                 Err(ConfigErrors {
@@ -159,6 +172,11 @@ impl Config {
     /// Checks the text of a file; `path` is for the messages only.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
         read::parse(text).map_err(|list| ConfigErrors { file: path.to_owned(), list })
+    }
+
+    /// Checks the text of a file in OpenWrt's form; `host` is the name of this host.
+    pub fn parse_uci(path: &Path, text: &str, host: &str) -> Result<Self, ConfigErrors> {
+        read::parse_uci(text, host).map_err(|list| ConfigErrors { file: path.to_owned(), list })
     }
 
     /// The part that the conntrack source needs.

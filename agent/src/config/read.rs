@@ -1,11 +1,11 @@
 //! From the text of a file to a [`Config`], collecting every mistake on the way.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_yaml::{Mapping, Value};
 
 use super::{
-    Config, DnsLogKind, Mistake, Secret, TransportKind,
+    Config, DnsLogKind, Mistake, Secret, TransportKind, uci,
     values::{self, Checked},
 };
 use crate::spool::SMALLEST_CAP_BYTES;
@@ -63,7 +63,16 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
         Ok(_) => return Err(vec![whole_file(None, "expected lines of the form `key: value`".to_owned())]),
         Err(error) => return Err(vec![syntax(text, &error)]),
     };
-    let mut file = File { text, root, mistakes: Vec::new(), notes: Vec::new() };
+    check(File { origin: Origin::Yaml(text), root, mistakes: Vec::new(), notes: Vec::new() })
+}
+
+/// OpenWrt's form of the same. `host` is the name of this host.
+pub(super) fn parse_uci(text: &str, host: &str) -> Result<Config, Vec<Mistake>> {
+    let uci::Parsed { root, lines } = uci::parse(text, host)?;
+    check(File { origin: Origin::Uci(lines), root, mistakes: Vec::new(), notes: Vec::new() })
+}
+
+fn check(mut file: File<'_>) -> Result<Config, Vec<Mistake>> {
     file.check_keys();
     let config = file.read();
     if file.mistakes.is_empty() {
@@ -99,8 +108,24 @@ fn lines_of(text: &str, key: &str) -> impl Iterator<Item = usize> {
     text.lines().enumerate().filter(move |(_, line)| is_it(line)).map(|(place, _)| place + 1)
 }
 
+/// Where the keys come from.
+enum Origin<'a> {
+    Yaml(&'a str),
+    /// The line of each key.
+    Uci(BTreeMap<String, usize>),
+}
+
+impl Origin<'_> {
+    fn line(&self, key: &str) -> Option<usize> {
+        match self {
+            Self::Yaml(text) => lines_of(text, key).next(),
+            Self::Uci(lines) => lines.get(key).copied(),
+        }
+    }
+}
+
 struct File<'a> {
-    text: &'a str,
+    origin: Origin<'a>,
     root: Mapping,
     mistakes: Vec<Mistake>,
     notes: Vec<String>,
@@ -108,7 +133,7 @@ struct File<'a> {
 
 impl File<'_> {
     fn mistake(&mut self, key: &str, expected: impl Into<String>) {
-        let (line, expected) = (lines_of(self.text, key).next(), expected.into());
+        let (line, expected) = (self.origin.line(key), expected.into());
         self.mistakes.push(Mistake { line, key: Some(key.to_owned()), expected });
     }
 
@@ -131,7 +156,7 @@ impl File<'_> {
             // The name is the writer's and may be anything; it is shown as one short line.
             let short: String = key.chars().take(40).flat_map(char::escape_debug).collect();
             let hint = nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
-            let line = lines_of(self.text, key).next();
+            let line = self.origin.line(key);
             self.mistakes.push(Mistake { line, key: Some(short), expected: format!("unknown key{hint}") });
         }
     }
@@ -143,10 +168,18 @@ impl File<'_> {
 
     /// Puts the checked value of a key in place, if it is there and right.
     fn set<T>(&mut self, key: &str, into: &mut T, check: impl Fn(&Value) -> Checked<T>) {
-        if let Some(value) = self.get(key) {
-            match check(&value) {
-                Ok(checked) => *into = checked,
-                Err(expected) => self.mistake(key, expected),
+        let Some(value) = self.get(key) else { return };
+        match check(&value) {
+            Ok(checked) => *into = checked,
+            Err(expected) => {
+                let meanings = match self.origin {
+                    Origin::Yaml(_) => Vec::new(),
+                    Origin::Uci(_) => uci::meanings(&value),
+                };
+                match meanings.iter().find_map(|meaning| check(meaning).ok()) {
+                    Some(checked) => *into = checked,
+                    None => self.mistake(key, expected),
+                }
             }
         }
     }
