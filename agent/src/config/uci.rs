@@ -103,7 +103,7 @@ fn finish(parsed: &mut Parsed, mistakes: &mut Vec<Mistake>, host: &str) {
         }),
     };
     // For the init script alone.
-    let _ = flag("enabled");
+    let _ = (flag("enabled"), flag("jail"));
     let (drops, dns) = (flag("log_drops"), flag("log_dns"));
     if let Some(rate) = parsed.root.remove("log_rate")
         && !rate.as_str().is_some_and(|rate| matches!(rate.parse::<u32>(), Ok(1..=1000)))

@@ -67,7 +67,7 @@ fn ask(config: &Config) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let transport = TransportConfig::new(config).unwrap();
     let (_, answer) = runtime.block_on(transport.probe()).remove(0);
-    answer.map_or_else(|error| error, |_| "welcome".to_owned())
+    answer.map_or_else(|unanswered| unanswered.why, |_| "welcome".to_owned())
 }
 
 fn check(config: &Config, expected: &[&str]) {
