@@ -53,13 +53,14 @@ pub use damage::SET_ASIDE;
 pub use error::StoreError;
 pub use import::Imported;
 pub use lists::{
-    DeviceFilter, DeviceSort, FlowFilter, FlowSort, FlowText, GapFilter, HostFilter, HostSort, Position,
+    DeviceFilter, DeviceSort, DnsFilter, DomainFilter, DropFilter, FlowFilter, FlowSort, FlowText, GapFilter,
+    HostFilter, HostSort, Position,
 };
 pub use reader::Reader;
 pub use retention::{Retention, Step, Sweep};
 pub use rows::{
-    Count, DeviceRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter,
-    TopKey, TopList, TopRow, Totals,
+    Count, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowRow, GapEntry, HostRow, LossRow, Page,
+    PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow, Totals,
 };
 pub use salvage::{Salvaged, salvage};
 pub use url::DatabaseUrl;

@@ -7,10 +7,12 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::connection::{Connection, ReadConnections, on_backend};
-use super::lists::{self, DeviceFilter, FlowFilter, GapFilter, HostFilter};
+use super::lists::{
+    self, DeviceFilter, DnsFilter, DomainFilter, DropFilter, FlowFilter, GapFilter, HostFilter,
+};
 use super::rows::{
-    Count, DeviceRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf, RouterRow, TopFilter, TopList,
-    Totals,
+    Count, DeviceRow, DnsRow, DomainRow, DropRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf,
+    RouterRow, TopFilter, TopList, Totals,
 };
 use super::schema::{flows, gaps, routers};
 use super::{DatabaseUrl, StoreError, router, settings, top, totals};
@@ -146,6 +148,36 @@ impl Reader {
     /// How many flows match, counted up to `limit` or a little less far.
     pub fn count_flows(&self, filter: &FlowFilter, limit: u32) -> Result<Count, StoreError> {
         self.with(|connection| lists::count_flows(connection, filter, limit))
+    }
+
+    /// A page of the answers to questions for names.
+    pub fn dns(&self, filter: &DnsFilter, page: Page) -> Result<PageOf<DnsRow>, StoreError> {
+        self.with(|connection| lists::page_of_dns(connection, filter, page))
+    }
+
+    /// How many answers to questions for names match, counted up to `limit` or a little less far.
+    pub fn count_dns(&self, filter: &DnsFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| lists::count_dns(connection, filter, limit))
+    }
+
+    /// A page of the drops.
+    pub fn drops(&self, filter: &DropFilter, page: Page) -> Result<PageOf<DropRow>, StoreError> {
+        self.with(|connection| lists::page_of_drops(connection, filter, page))
+    }
+
+    /// How many drops match, counted up to `limit` or a little less far.
+    pub fn count_drops(&self, filter: &DropFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| lists::count_drops(connection, filter, limit))
+    }
+
+    /// A page of the domains.
+    pub fn domains(&self, filter: &DomainFilter, page: Page) -> Result<PageOf<DomainRow>, StoreError> {
+        self.with(|connection| lists::page_of_domains(connection, filter, page))
+    }
+
+    /// How many domains match, counted up to `limit` or a little less far.
+    pub fn count_domains(&self, filter: &DomainFilter, limit: u32) -> Result<Count, StoreError> {
+        self.with(|connection| lists::count_domains(connection, filter, limit))
     }
 
     /// A page of the gaps.

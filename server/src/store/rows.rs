@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::lists::Position;
-use crate::domain::{Counters, FlowRecord, GapRow, Micros, RouterId};
+use crate::domain::{Counters, FlowRecord, GapRow, Hook, Micros, RouterId};
 
 /// Which part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,4 +261,102 @@ pub enum TopKey {
     Nobody,
     /// Everything that was not among the first of an hour or day that is over.
     Others,
+}
+
+/// An answer to a question for a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsRow {
+    /// Row id.
+    pub id: i64,
+    /// Through which router.
+    pub router: RouterId,
+    /// That router's name.
+    pub router_name: String,
+    /// When it was observed.
+    pub time: Micros,
+    /// Who asked.
+    pub client: IpAddr,
+    /// For which name, lower case, without the final dot.
+    pub name: String,
+    /// RR type.
+    pub kind: i32,
+    /// Response code.
+    pub rcode: i16,
+    /// Who answered; `None`: the router itself.
+    pub resolver: Option<IpAddr>,
+    /// The router answered without asking anyone.
+    pub cached: bool,
+    /// The records, in their order.
+    pub answers: Vec<DnsAnswerRow>,
+}
+
+/// A record of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsAnswerRow {
+    /// Its owner.
+    pub name: String,
+    /// RR type.
+    pub kind: i32,
+    /// What it says.
+    pub data: String,
+    /// Seconds; `None`: not known.
+    pub ttl_s: Option<i64>,
+}
+
+/// A packet that a firewall dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropRow {
+    /// Row id.
+    pub id: i64,
+    /// By which router.
+    pub router: RouterId,
+    /// That router's name.
+    pub router_name: String,
+    /// When.
+    pub time: Micros,
+    /// Where in the kernel.
+    pub hook: Hook,
+    /// The rule's log prefix.
+    pub prefix: String,
+    /// NFLOG group.
+    pub nflog_group: i32,
+    /// Empty: none.
+    pub in_interface: String,
+    /// Empty: none.
+    pub out_interface: String,
+    /// Who sent it.
+    pub src: IpAddr,
+    /// To whom.
+    pub dst: IpAddr,
+    /// Zero where there are none.
+    pub src_port: i32,
+    /// Zero where there are none.
+    pub dst_port: i32,
+    /// IANA protocol number.
+    pub protocol: i16,
+    /// For TCP.
+    pub tcp_flags: Option<i16>,
+    /// For ICMP and ICMPv6.
+    pub icmp_type: Option<i16>,
+    /// For ICMP and ICMPv6.
+    pub icmp_code: Option<i16>,
+    /// The sender's hardware address.
+    pub src_mac: Option<Vec<u8>>,
+    /// Length of the packet in bytes.
+    pub length: i64,
+    /// How many like packets of this source were left out before it.
+    pub left_out: i64,
+}
+
+/// A name that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainRow {
+    /// Row id.
+    pub id: i64,
+    /// Lower case, without the final dot.
+    pub name: String,
+    /// First observation.
+    pub first_seen: Micros,
+    /// Latest observation.
+    pub last_seen: Micros,
 }

@@ -90,6 +90,9 @@ pub fn router(app: App) -> Router {
         .route("/hosts", get(pages::hosts::page))
         .route("/gaps", get(pages::gaps::page))
         .route("/notice", axum::routing::post(pages::notice::acknowledge))
+        .route("/dns", get(pages::dns::page))
+        .route("/domains", get(pages::domains::page))
+        .route("/drops", get(pages::drops::page))
         .nest("/api/v1", api::router())
         .route_layer(middleware::from_fn_with_state(app.clone(), session::require));
     Router::new()

@@ -8,7 +8,7 @@ use crate::{
     server::Server,
 };
 
-const LISTS: [&str; 5] = ["routers", "devices", "hosts", "flows", "gaps"];
+const LISTS: [&str; 8] = ["routers", "devices", "hosts", "flows", "gaps", "dns", "drops", "domains"];
 
 fn json(server: &Server, path: &str) -> Value {
     let (status, body) = server.read(path);
@@ -27,9 +27,29 @@ fn filled(count: u64) -> Server {
         detail: "=1+1".to_owned(),
         ..v1::Gap::default()
     })));
-    Agent::new(&server).report("attic", events).unwrap();
+    events.push(client::event(Kind::DnsResponse(v1::DnsResponse {
+        client_ip: vec![192, 168, 1, 20].into(),
+        name: HOSTILE_NAME.to_owned(),
+        r#type: 1,
+        rcode: 3,
+        ..v1::DnsResponse::default()
+    })));
+    events.push(client::event(Kind::FirewallDrop(v1::FirewallDrop {
+        hook: "INPUT".to_owned(),
+        prefix: "<b>drop</b>".to_owned(),
+        src_ip: vec![203, 0, 113, 9].into(),
+        dst_ip: vec![192, 168, 1, 20].into(),
+        dst_port: 22,
+        protocol: 6,
+        tcp_flags: 2,
+        ..v1::FirewallDrop::default()
+    })));
+    let ack = Agent::new(&server).report("attic", events).unwrap();
+    assert_eq!(ack.rejected, 0, "{:?}", ack.rejections);
     server
 }
+
+const HOSTILE_NAME: &str = "<img/src=x/onerror=alert(1)>.example.org";
 
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
@@ -163,6 +183,52 @@ fn pages_of_lists_lead_on_and_back() {
     }
     assert!(server.read("/gaps").1.contains("<td class=\"wide\" data-label=\"Detail\">=1+1</td>"));
     assert!(server.read("/hosts?q=nowhere").1.contains("No remote host matches."));
+}
+
+#[test]
+fn names_and_drops_are_listed_and_stay_text() {
+    let server = filled(3);
+    for (path, expected) in [
+        ("/dns", "&#60;img/src=x/onerror=alert(1)&#62;.example.org"),
+        ("/domains", "&#60;img/src=x/onerror=alert(1)&#62;.example.org"),
+        ("/drops", "&#60;b&#62;drop&#60;/b&#62;"),
+    ] {
+        let (status, page) = server.read(path);
+        assert_eq!(status, 200, "{path}");
+        assert!(page.contains(expected), "{path}: {page}");
+        assert!(!page.contains("<img") && !page.contains("<b>"), "{path}: {page}");
+    }
+    for (path, expected) in [
+        ("dns?q=EXAMPLE.org&type=a&rcode=nxdomain&device=192.168.1.20", 1),
+        ("dns?q=nowhere", 0),
+        ("dns?type=AAAA", 0),
+        ("dns?rcode=0", 0),
+        ("dns?domain=%3Cimg/src=x/onerror=alert(1)%3E.example.org.", 1),
+        ("dns?domain=example.org", 0),
+        ("dns?device=192.168.1.99", 0),
+        ("drops?q=DROP&hook=INPUT&port=22&protocol=tcp&from=1h", 1),
+        ("drops?host=203.0.113.9", 1),
+        ("drops?host=203.0.113.10", 0),
+        ("drops?device=192.168.1.20&host=203.0.113.9", 1),
+        ("drops?to=1h", 0),
+        ("drops?hook=FORWARD", 0),
+        ("domains?q=example&sort=last_seen", 1),
+        ("domains?q=nowhere", 0),
+        ("flows?domain=example.org", 0),
+        ("flows?port=80", 0),
+    ] {
+        assert_eq!(server.total(&format!("/api/v1/{path}")), expected, "{path}");
+    }
+    let answer = &json(&server, "/api/v1/dns")["items"][0];
+    assert_eq!((&answer["type"], &answer["rcode"]), (&Value::from("A"), &Value::from("NXDOMAIN")));
+    assert_eq!(json(&server, "/api/v1/drops")["items"][0]["tcp_flags"], "SYN");
+    for (path, expected) in [
+        ("dns?type=x", "is neither a known name nor 0 to 65535"),
+        ("drops?hook=input", "is not one of PREROUTING, INPUT"),
+    ] {
+        let (status, body) = server.read(&format!("/api/v1/{path}"));
+        assert!(status == 400 && body.contains(expected), "{path}: {body}");
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub struct FlowFilter {
     pub device: Option<IpAddr>,
     /// With this remote host, by its address.
     pub host: Option<IpAddr>,
+    /// Whose responder was called by this name.
+    pub domain: Option<String>,
     /// In this direction.
     pub direction: Option<Direction>,
     /// Of this IANA protocol number.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Bool};
 
 use super::super::StoreError;
 use super::super::connection::{Connection, on_backend};
@@ -39,6 +39,8 @@ macro_rules! narrowed {
             Key::All => query,
             Key::Device(id) => query.filter($table::device_id.eq(id)),
             Key::Host(id) => query.filter($table::host_id.eq(id)),
+            Key::Domain(id) => query.filter($table::domain_id.eq(id)),
+            Key::Port(port) => query.filter($table::service_port.eq(port)).filter(is_rare_port()),
         };
         if let Some(router) = wanted.router {
             query = query.filter($table::router_id.eq(router));
@@ -52,6 +54,11 @@ macro_rules! narrowed {
             && !matches!($key, Key::Host(_))
         {
             query = query.filter(($table::host_id + 0_i64).eq(host));
+        }
+        if let Some(domain) = wanted.domain
+            && !matches!($key, Key::Domain(_))
+        {
+            query = query.filter(($table::domain_id + 0_i64).eq(domain));
         }
         if let Some((devices, hosts)) = &wanted.either {
             let device = ($table::device_id + 0_i64).eq_any(devices.clone());
@@ -85,6 +92,8 @@ macro_rules! floor_of {
                 Key::All => query,
                 Key::Device(id) => query.filter($table::device_id.eq(id)),
                 Key::Host(id) => query.filter($table::host_id.eq(id)),
+                Key::Domain(id) => query.filter($table::domain_id.eq(id)),
+                Key::Port(port) => query.filter($table::service_port.eq(port)).filter(is_rare_port()),
             };
             query.order($table::id.desc()).offset($rows - 1).first(c).optional()
         })?;
@@ -139,6 +148,11 @@ impl From<BadFlow> for StoreError {
     fn from(error: BadFlow) -> Self {
         Self::Damaged(error.to_string())
     }
+}
+
+/// What SQLite must read to take the index on ports, which holds no others.
+fn is_rare_port() -> SqlLiteral<Bool> {
+    sql("service_port NOT IN (0, 53, 443)")
 }
 
 /// What the rows of a window are sorted by; `None`: their ids. The sum of two counters that strangers can make

@@ -5,21 +5,31 @@
 //! a large table whole, whatever it asks for.
 
 mod devices;
+mod dns;
+mod domains;
+mod drops;
 mod flow_filter;
 mod flow_pages;
 mod gaps;
 mod hosts;
+mod keyed;
 mod position;
 mod scan;
 mod wanted;
 
 pub use devices::{DeviceFilter, DeviceSort};
+pub use dns::DnsFilter;
+pub use domains::DomainFilter;
+pub use drops::DropFilter;
 pub use flow_filter::{FlowFilter, FlowSort, FlowText};
 pub use gaps::GapFilter;
 pub use hosts::{HostFilter, HostSort};
 pub use position::Position;
 
 pub(super) use devices::{count as count_devices, page as page_of_devices};
+pub(super) use dns::{count as count_dns, page as page_of_dns};
+pub(super) use domains::{count as count_domains, page as page_of_domains};
+pub(super) use drops::{count as count_drops, page as page_of_drops};
 pub(super) use flow_pages::{count as count_flows, page as page_of_flows};
 pub(super) use gaps::{count as count_gaps, page as page_of_gaps};
 pub(super) use hosts::{count as count_hosts, page as page_of_hosts};

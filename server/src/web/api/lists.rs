@@ -5,8 +5,9 @@ use axum::{Json, Router, extract::State, response::Response, routing::get};
 use super::super::{
     App, WebError,
     lists::{
-        Asked, DeviceItem, DeviceParams, FlowItem, FlowParams, Format, GapItem, GapParams, HostItem,
-        HostParams, List, Listing, LiveParams, RouterItem, RouterParams, export, find, live,
+        Asked, DeviceItem, DeviceParams, DnsItem, DnsParams, DomainItem, DomainParams, DropItem, DropParams,
+        FlowItem, FlowParams, Format, GapItem, GapParams, HostItem, HostParams, List, Listing, LiveParams,
+        RouterItem, RouterParams, export, find, live,
     },
 };
 
@@ -33,7 +34,7 @@ macro_rules! lists {
             $(#[$docs])*
             #[utoipa::path(
                 get, path = $path, operation_id = stringify!($name), tag = "lists", params($params),
-                responses((status = 200, body = List<$item>)),
+                responses((status = 200, description = "A part of the list", body = List<$item>)),
             )]
             pub(in super::super) async fn json(
                 State(app): State<App>,
@@ -48,7 +49,7 @@ macro_rules! lists {
             #[utoipa::path(
                 get, path = concat!($path, ".csv"), operation_id = concat!(stringify!($name), "_csv"),
                 tag = "exports", params($params),
-                responses((status = 200, body = String, content_type = "text/csv")),
+                responses((status = 200, description = "All of the list", body = String, content_type = "text/csv")),
             )]
             pub(in super::super) async fn csv(
                 State(app): State<App>,
@@ -63,7 +64,7 @@ macro_rules! lists {
             #[utoipa::path(
                 get, path = concat!($path, ".jsonl"), operation_id = concat!(stringify!($name), "_jsonl"),
                 tag = "exports", params($params),
-                responses((status = 200, body = String, content_type = "application/jsonl")),
+                responses((status = 200, description = "All of the list", body = String, content_type = "application/jsonl")),
             )]
             pub(in super::super) async fn json_lines(
                 State(app): State<App>,
@@ -92,6 +93,12 @@ lists! {
     hosts: "/api/v1/hosts", HostParams, HostItem;
     /// Flows, open and ended together.
     flows: "/api/v1/flows", FlowParams, FlowItem;
+    /// Answers to questions for names, the newest first.
+    dns: "/api/v1/dns", DnsParams, DnsItem;
+    /// Packets that firewalls dropped, the newest first.
+    drops: "/api/v1/drops", DropParams, DropItem;
+    /// Names that were asked for.
+    domains: "/api/v1/domains", DomainParams, DomainItem;
     /// What is missing, and why; the newest first.
     gaps: "/api/v1/gaps", GapParams, GapItem;
 }
@@ -99,7 +106,7 @@ lists! {
 /// Open flows, as they are in memory: some seconds ahead of `flows`. The newest come first.
 #[utoipa::path(
     get, path = "/api/v1/live", operation_id = "live", tag = "lists", params(LiveParams),
-    responses((status = 200, body = List<FlowItem>)),
+    responses((status = 200, description = "A part of the list", body = List<FlowItem>)),
 )]
 pub(super) async fn live_flows(
     State(app): State<App>,

@@ -60,7 +60,7 @@ impl From<Totals> for TotalsItem {
 }
 
 /// The sums of what was watched, over the flows and over each rollup.
-#[utoipa::path(get, path = "/api/v1/totals", tag = "lists", responses((status = 200, body = TotalsItem)))]
+#[utoipa::path(get, path = "/api/v1/totals", tag = "lists", responses((status = 200, description = "The sums", body = TotalsItem)))]
 pub(super) async fn totals(State(app): State<App>) -> Result<Json<TotalsItem>, WebError> {
     let totals = app.read(|reader| Ok(reader.totals()?)).await?;
     Ok(Json(totals.into()))

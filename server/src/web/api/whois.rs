@@ -27,7 +27,7 @@ pub(super) struct WhoisItem {
 #[utoipa::path(
     get, path = "/api/v1/hosts/{address}/whois", operation_id = "whois", tag = "hosts",
     params(("address" = String, Path, description = "An IPv4 or IPv6 address")),
-    responses((status = 200, body = WhoisItem), (status = 404, description = "Nobody asked yet")),
+    responses((status = 200, description = "What was said", body = WhoisItem), (status = 404, description = "Nobody asked yet")),
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -43,7 +43,7 @@ pub(super) async fn show(
 #[utoipa::path(
     post, path = "/api/v1/hosts/{address}/whois", operation_id = "ask_whois", tag = "hosts",
     params(("address" = String, Path, description = "A public IPv4 or IPv6 address")),
-    responses((status = 200, body = WhoisItem)),
+    responses((status = 200, description = "What was said", body = WhoisItem)),
 )]
 pub(super) async fn ask(
     State(app): State<App>,

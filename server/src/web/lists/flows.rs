@@ -23,6 +23,8 @@ list_params! {
         device: Address as String,
         /// With this address of a remote host.
         host: Address as String,
+        /// Whose responder was called by this name.
+        domain: Name as String,
         /// `out`, `in`, `lan`, `local` or `forward`.
         direction: DirectionName as String,
         /// A name like `tcp`, or a number from 0 to 255.
@@ -138,6 +140,7 @@ impl Listing for FlowParams {
             router: router_id(reader, self.router.as_ref())?,
             device: self.device.map(|address| address.0),
             host: self.host.map(|address| address.0),
+            domain: self.domain.as_ref().map(super::dns::stored_name),
             direction: self.direction.map(|direction| direction.0),
             protocol: self.protocol.map(|protocol| protocol.0),
             port: self.port.map(|port| port.0),

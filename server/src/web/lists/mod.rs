@@ -3,6 +3,9 @@
 mod asked;
 pub(super) mod cursor;
 mod devices;
+mod dns;
+mod domains;
+mod drops;
 mod export;
 mod flows;
 mod gaps;
@@ -18,6 +21,9 @@ use utoipa::ToSchema;
 
 pub(super) use asked::{Asked, Pairs};
 pub(super) use devices::{DeviceItem, DeviceParams};
+pub(super) use dns::{DnsItem, DnsParams, RCODES, kind_name, rcode_name};
+pub(super) use domains::{DomainItem, DomainParams};
+pub(super) use drops::{DropItem, DropParams, HookName, tcp_flags};
 pub(super) use export::{AT_ONCE, Format, export};
 pub(super) use flows::{CountersItem, FlowItem, FlowParams};
 pub(super) use gaps::{Cause, GapItem, GapParams};

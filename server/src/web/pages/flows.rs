@@ -28,6 +28,7 @@ impl View for FlowParams {
         ("Device", "address", None),
         ("Direction", "", None),
         ("Destination", "address", None),
+        ("Name", "address", None),
         ("Port", "", None),
         ("Protocol", "", None),
         ("State", "", None),
@@ -47,6 +48,7 @@ impl View for FlowParams {
             Field::text(pairs, "q", "Search", "address, port, protocol"),
             Field::text(pairs, "device", "Device", "address"),
             Field::text(pairs, "host", "Remote host", "address"),
+            Field::text(pairs, "domain", "Name", "example.org"),
             Field::text(pairs, "port", "Port", "443"),
             Field::text(pairs, "protocol", "Protocol", "tcp"),
             Field::choice(pairs, "direction", "Direction", directions),
@@ -63,6 +65,10 @@ impl View for FlowParams {
         // What is a device or a host leads to all of its flows; another address is searched for.
         let (device_name, host_name) = if flow.device.is_some() { ("device", "host") } else { ("q", "host") };
         let host_name = if flow.remote.is_some() { host_name } else { "q" };
+        let name = flow.name.as_ref().and_then(|name| Some((name.domain.as_deref()?, name.confidence)));
+        let name = name.map_or_else(Cell::default, |(domain, confidence)| {
+            Cell::text(domain).link(narrow("domain", domain)).title(format!("{domain}, {confidence} % sure"))
+        });
         let port = match flow.icmp {
             Some(icmp) => Cell::text(format!("type {}", icmp.kind)),
             None if flow.service_port() == 0 => Cell::default(),
@@ -81,6 +87,7 @@ impl View for FlowParams {
             Cell::text(&ends.near).link(narrow(device_name, &ends.near)),
             Cell::text(flow.direction.name()),
             Cell::text(&ends.far).link(narrow(host_name, &ends.far)),
+            name,
             port,
             Cell::text(format::protocol(flow.key.protocol)),
             Cell::text(state).title(format!("{} {}", format::state(&flow), format::flags(flow.status))),

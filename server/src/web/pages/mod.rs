@@ -1,6 +1,9 @@
 //! One file a page: what it shows, ready to print, and its handlers.
 
 pub(super) mod devices;
+pub(super) mod dns;
+pub(super) mod domains;
+pub(super) mod drops;
 pub(super) mod flows;
 pub(super) mod gaps;
 pub(super) mod hosts;
