@@ -61,10 +61,12 @@ EOF
 }
 
 build() {
-    local triple=$1 road=$2 flags="-C link-self-contained=no"
+    # A panic ends the process, so nothing is unwound, and the tables for it are an eighth of the program.
+    local triple=$1 road=$2 tables="-C force-unwind-tables=no"
+    local flags="-C link-self-contained=no $tables"
     local args=(-j"$jobs" --locked --profile size --target "$triple" -p netmon-agent)
     case $road in
-    1) with_tools "" cargo zigbuild "${args[@]}" ;;
+    1) RUSTFLAGS="$tables" with_tools "" cargo zigbuild "${args[@]}" ;;
     2) cross build "${args[@]}" ;;
     3)
         # A static-pie links for 32-bit mips, and crashes at its start.
