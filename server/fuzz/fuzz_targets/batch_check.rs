@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use netmon_proto::v1;
 use netmon_server::{
     domain::RouterId,
-    engine::{CheckedBatch, Engine},
+    engine::{CheckedBatch, Engine, Known},
     ingest::check_events,
 };
 use prost::Message as _;
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     let router = RouterId(1);
     let mut engine = Engine::default();
     engine.give_ids(1, 1 << 20);
-    engine.attach(router, "fuzz", Vec::new());
+    engine.attach(router, "fuzz", Known::default());
     engine.apply(
         CheckedBatch {
             router,
@@ -33,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
             lost_cause: 2,
             events: checked.events,
             refused: checked.rejected,
+            http: None,
         },
         NOW,
     );

@@ -114,6 +114,21 @@ pub enum DnsData {
     Text(String),
 }
 
+/// An answer as the database keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownAnswer {
+    /// When.
+    pub time: Micros,
+    /// Who asked.
+    pub client: IpAddr,
+    /// For what.
+    pub domain: String,
+    /// One of the addresses.
+    pub address: IpAddr,
+    /// The shortest on the way to it, in seconds.
+    pub ttl_s: Option<u32>,
+}
+
 /// A count of questions, as the original agent sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsBucket {

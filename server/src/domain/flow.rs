@@ -218,6 +218,21 @@ impl FlowRecord {
     }
 }
 
+impl FlowName {
+    /// Whether it says more than what was known before. A name by valid answers is not given up for a lesser one: the
+    /// answers may be forgotten by now.
+    #[must_use]
+    pub fn is_better_than(&self, known: Option<&Self>) -> bool {
+        let by_valid =
+            |name: &Self| matches!(name.reason, NameReason::OnlyCandidate | NameReason::SeveralCandidates);
+        match known {
+            None => true,
+            Some(known) if known == self => false,
+            Some(known) => self.domain.is_some() && (by_valid(self) || !by_valid(known)),
+        }
+    }
+}
+
 impl NameReason {
     /// All of them.
     pub const ALL: [Self; 5] = [

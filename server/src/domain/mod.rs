@@ -10,7 +10,7 @@ pub use changes::{
 };
 pub use events::{
     DnsAnswer, DnsBucket, DnsData, DnsResponse, FirewallDrop, Health, HealthMinute, Hook, Identity,
-    InterfaceHealth, Mac, Observed,
+    InterfaceHealth, KnownAnswer, Mac, Observed,
 };
 pub use flow::{Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, Tuple};
 

@@ -1,6 +1,8 @@
 //! What is not a flow, on its way into the next changes.
 
-use std::net::IpAddr;
+use std::{collections::VecDeque, hash::BuildHasher as _, net::IpAddr};
+
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::pending::Pending;
 use crate::{
@@ -38,14 +40,54 @@ impl Warnings {
     }
 }
 
+/// How many answers are remembered, to know them again.
+const TOLD: usize = 16_384;
+
+/// The answers that were told last.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    known: FxHashSet<u64>,
+    order: VecDeque<u64>,
+}
+
+impl Told {
+    /// Whether an answer was not told before, as far as is remembered.
+    pub(super) fn is_new(&mut self, time: Micros, response: &DnsResponse) -> bool {
+        let hash =
+            FxBuildHasher.hash_one((time, response.client, &response.name, response.kind, response.rcode));
+        if !self.known.insert(hash) {
+            return false;
+        }
+        if self.order.len() == TOLD
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(hash);
+        true
+    }
+}
+
 impl Pending {
-    pub(super) fn dns_answered(&mut self, router: RouterId, time: Micros, response: DnsResponse) {
-        self.client_seen(router, response.client, time);
+    pub(super) fn dns_answered(
+        &mut self,
+        router: RouterId,
+        time: Micros,
+        response: DnsResponse,
+        own: &FxHashSet<IpAddr>,
+    ) {
+        self.client_seen(router, response.client, time, own);
         self.dns.push(Observed { router, time, what: response });
     }
 
-    pub(super) fn dns_counted(&mut self, router: RouterId, time: Micros, bucket: DnsBucket) {
-        self.client_seen(router, bucket.client, time);
+    pub(super) fn dns_counted(
+        &mut self,
+        router: RouterId,
+        time: Micros,
+        bucket: DnsBucket,
+        own: &FxHashSet<IpAddr>,
+    ) {
+        self.client_seen(router, bucket.client, time, own);
         self.dns_buckets.push(Observed { router, time, what: bucket });
     }
 
@@ -71,8 +113,8 @@ impl Pending {
     }
 
     /// Whoever asks a router for names is a device, unless it is the router itself.
-    fn client_seen(&mut self, router: RouterId, client: IpAddr, time: Micros) {
-        if is_device_address(client) {
+    fn client_seen(&mut self, router: RouterId, client: IpAddr, time: Micros, own: &FxHashSet<IpAddr>) {
+        if is_device_address(client) && !own.contains(&client) {
             self.device_seen(router, client, time);
         }
     }

@@ -7,20 +7,24 @@
 
 mod events;
 mod live;
+mod names;
 mod pending;
 mod router;
+mod tuples;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::IpAddr};
 
 use rustc_hash::FxHashMap;
 
 pub use live::{LiveFlow, LiveSnapshot, Rate};
+use names::RecentFlow;
 use pending::Pending;
 use router::RouterState;
 
 use crate::{
     domain::{
-        Changes, CursorMove, FlowId, FlowRecord, GapRow, Micros, Observed, RawEvent, RouterId, RouterUpdate,
+        Changes, CursorMove, FlowId, FlowRecord, GapRow, HttpBatch, KnownAnswer, Mac, Micros, NamedFlow,
+        Observed, RawEvent, RouterId, RouterUpdate,
     },
     ingest::{Checked, FlowReport, Observation},
 };
@@ -49,6 +53,21 @@ pub struct CheckedBatch {
     pub events: Vec<Checked>,
     /// How many events were refused.
     pub refused: u64,
+    /// What it is known by, if it came over HTTP.
+    pub http: Option<HttpBatch>,
+}
+
+/// What the database knows about a router, for its state in memory.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Its open flows, in the order of their ids.
+    pub open: Vec<FlowRecord>,
+    /// The flows that ended last, the newest first.
+    pub ended: Vec<FlowRecord>,
+    /// Which MAC holds an address.
+    pub holders: Vec<(IpAddr, Mac)>,
+    /// What its devices asked for lately, the oldest first.
+    pub answers: Vec<KnownAnswer>,
 }
 
 /// What became of a batch.
@@ -102,10 +121,16 @@ impl Engine {
         self.names.get(name).copied()
     }
 
-    /// Loads a router's open flows.
-    pub fn attach(&mut self, router: RouterId, name: &str, open: Vec<FlowRecord>) {
+    /// Loads what is known about a router.
+    pub fn attach(&mut self, router: RouterId, name: &str, known: Known) {
         self.names.insert(name.to_owned(), router);
-        self.routers.insert(router, RouterState::new(name, open));
+        self.routers.insert(router, RouterState::new(name, known));
+    }
+
+    /// Whether a batch that came over HTTP is in the next changes, and what was counted of it.
+    #[must_use]
+    pub fn pending_http_batch(&self, router: RouterId, digest: &[u8; 32]) -> Option<HttpBatch> {
+        self.pending.http_batches.get(&(router, *digest)).copied()
     }
 
     /// Drops everything that is not committed, and what rests on it.
@@ -169,6 +194,15 @@ impl Engine {
                 });
             }
         }
+        if let Some(http) = batch.http {
+            if self.pending.http_batches.contains_key(&(batch.router, http.digest)) {
+                return Applied::Duplicate;
+            }
+            self.pending.http_batches.insert((batch.router, http.digest), http);
+            for flow_id in state.tuples.gone(&state.open, now) {
+                Self::end_unseen(state, &mut self.pending, &mut self.recent, flow_id, now);
+            }
+        }
         if batch.refused > 0 {
             self.pending.gap(GapRow {
                 router: batch.router,
@@ -218,13 +252,21 @@ impl Engine {
                 Observation::Drop(drop) => {
                     self.pending.drops.push(Observed { router: batch.router, time: event.time, what: *drop });
                 }
+                Observation::Alive => {}
+                Observation::Own(addresses) => state.own.extend(addresses),
                 Observation::Dns(response) => {
-                    self.pending.dns_answered(batch.router, event.time, *response);
+                    // The original agent may tell an answer more than once.
+                    if batch.http.is_some() && !state.told.is_new(event.time, &response) {
+                        continue;
+                    }
+                    state.names.answered(event.time, &response);
+                    self.pending.dns_answered(batch.router, event.time, *response, &state.own);
                 }
                 Observation::Bucket(bucket) => {
-                    self.pending.dns_counted(batch.router, event.time, *bucket);
+                    self.pending.dns_counted(batch.router, event.time, *bucket, &state.own);
                 }
                 Observation::Identity(identity) => {
+                    state.names.identified(&identity);
                     self.pending.identified(batch.router, event.time, *identity);
                 }
                 Observation::Health(health) => {
@@ -240,7 +282,23 @@ impl Engine {
             }
         }
         self.pending.update_router(update);
+        for flow in state.names.take_named() {
+            Self::name_flow(state, &mut self.pending, batch.router, flow);
+        }
         Applied::Taken
+    }
+
+    /// A name of a flow became known, or a better one: wherever the flow is by now.
+    fn name_flow(state: &mut RouterState, pending: &mut Pending, router: RouterId, flow: RecentFlow) {
+        let RecentFlow { row, flow_id, last_seen, name, .. } = flow;
+        if let Some(entry) = state.open.get_mut(&flow_id).filter(|entry| entry.record.id.0 == row) {
+            entry.record.name = name;
+            pending.open.insert((router, flow_id));
+        } else if let Some(record) = pending.finished.iter_mut().find(|record| record.id.0 == row) {
+            record.name = name;
+        } else if let Some(name) = name {
+            pending.named.insert(row, NamedFlow { id: FlowId(row), last_seen, name });
+        }
     }
 
     fn apply_flow(
@@ -255,7 +313,7 @@ impl Engine {
         if let Some(other) = state.displaced_by(&report) {
             Self::end_unseen(state, pending, recent, other, time);
         }
-        let touch = state.take_report(router, time, report, ids);
+        let Some(touch) = state.take_report(router, time, report, ids) else { return };
         pending.flow_touched(&touch);
         let Some(end) = touch.end else {
             pending.open.insert((router, touch.flow_id));
@@ -351,5 +409,7 @@ fn next_id(ids: &mut std::ops::Range<i64>) -> FlowId {
     FlowId(ids.next().expect("the writer reserves as many ids as a batch has events"))
 }
 
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod tests;

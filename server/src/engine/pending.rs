@@ -69,8 +69,8 @@ pub(super) struct Pending {
     pub(super) dns_buckets: Vec<Observed<DnsBucket>>,
     pub(super) identities: Vec<Observed<Identity>>,
     pub(super) health: FxHashMap<(RouterId, i64), HealthMinute>,
-    pub(super) named: Vec<NamedFlow>,
-    pub(super) http_batches: Vec<HttpBatch>,
+    pub(super) named: FxHashMap<i64, NamedFlow>,
+    pub(super) http_batches: FxHashMap<(RouterId, [u8; 32]), HttpBatch>,
 }
 
 impl Span {
@@ -206,8 +206,8 @@ impl Pending {
             dns_buckets: self.dns_buckets,
             identities: self.identities,
             health: self.health.into_values().collect(),
-            named: self.named,
-            http_batches: self.http_batches,
+            named: self.named.into_values().collect(),
+            http_batches: self.http_batches.into_values().collect(),
         }
     }
 }

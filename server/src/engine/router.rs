@@ -1,10 +1,18 @@
 //! One router's open flows and cursors.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{events::Warnings, live::Rate, next_id, pending::FlowTouch};
+use super::{
+    Known,
+    events::{Told, Warnings},
+    live::Rate,
+    names::{Names, RecentFlow},
+    next_id,
+    pending::FlowTouch,
+    tuples::{ByTuple, Tuples, by_tuple_id, is_by_tuple},
+};
 use crate::{
     domain::{Counters, End, FlowKey, FlowRecord, Micros, RouterId},
     ingest::{FlowReport, Phase},
@@ -24,6 +32,11 @@ pub(super) struct RouterState {
     pub(super) open: FxHashMap<u64, OpenEntry>,
     pub(super) cursors: FxHashMap<u64, u64>,
     by_key: FxHashMap<FlowKey, u64>,
+    pub(super) names: Names,
+    pub(super) tuples: Tuples,
+    /// The router's own addresses: nobody's device.
+    pub(super) own: FxHashSet<IpAddr>,
+    pub(super) told: Told,
     sync: Option<Sync>,
     /// Batches were lost since the last BEGIN: the END of that sync would end flows whose reports were
     /// among them. The agent begins another one.
@@ -44,7 +57,7 @@ pub(super) struct OpenEntry {
     pub(super) stored: bool,
     rate: Rate,
     rate_valid_us: Micros,
-    reported_at: Micros,
+    pub(super) reported_at: Micros,
 }
 
 impl OpenEntry {
@@ -59,9 +72,30 @@ fn run_tag(id: u64) -> u64 {
 }
 
 impl RouterState {
-    pub(super) fn new(name: &str, open: Vec<FlowRecord>) -> Self {
-        let by_key = open.iter().map(|record| (record.key, record.flow_id)).collect();
-        let open = open
+    pub(super) fn new(name: &str, known: Known) -> Self {
+        let mut tuples = Tuples::default();
+        let mut by_key: FxHashMap<FlowKey, u64> = FxHashMap::default();
+        // In the order of their ids, so that the newest of one tuple stands for it.
+        for record in &known.open {
+            if let Some(earlier) = by_key.insert(record.key, record.flow_id) {
+                tuples.displace(record.key, earlier);
+            }
+        }
+        let mut names = Names::default();
+        for (address, mac) in known.holders {
+            names.hold(address, mac);
+        }
+        names.restore(known.answers);
+        for record in known.ended.iter().rev().chain(&known.open) {
+            if let Some(flow) = recent_flow(record) {
+                names.began(flow);
+            }
+        }
+        for record in known.ended.iter().rev().filter(|record| is_by_tuple(record.flow_id)) {
+            tuples.ended(record.key, record.last_seen);
+        }
+        let open = known
+            .open
             .into_iter()
             .map(|record| {
                 let reported_at = record.last_seen;
@@ -75,6 +109,10 @@ impl RouterState {
             name: name.into(),
             open,
             by_key,
+            names,
+            tuples,
+            own: FxHashSet::default(),
+            told: Told::default(),
             cursors: FxHashMap::default(),
             sync: None,
             holed: false,
@@ -111,7 +149,7 @@ impl RouterState {
 
     /// An open flow that the report shows to be over, because the kernel uses its tuple for another one.
     pub(super) fn displaced_by(&self, report: &FlowReport) -> Option<u64> {
-        if self.open.contains_key(&report.flow_id) {
+        if report.flow_id == 0 || self.open.contains_key(&report.flow_id) {
             return None;
         }
         let other = *self.by_key.get(&report.key)?;
@@ -126,19 +164,42 @@ impl RouterState {
         time: Micros,
         report: FlowReport,
         ids: &mut std::ops::Range<i64>,
-    ) -> FlowTouch {
-        let flow_id = report.flow_id;
+    ) -> Option<FlowTouch> {
+        let flow_id = match report.flow_id {
+            0 => match self.tuples.find(&self.open, self.by_key.get(&report.key).copied(), &report, time) {
+                ByTuple::Flow(flow_id) => flow_id,
+                ByTuple::New { displaced } => {
+                    if let Some(earlier) = displaced {
+                        self.tuples.displace(report.key, earlier);
+                    }
+                    by_tuple_id(ids.start)
+                }
+                ByTuple::Late => return None,
+            },
+            flow_id => flow_id,
+        };
         if let Some(sync) = &mut self.sync {
             sync.reported.insert(flow_id);
         }
         let mut began = false;
         if !self.open.contains_key(&flow_id) {
-            let continued = self.by_key.get(&report.key).and_then(|other| self.open.remove(other));
+            let other = self.by_key.get(&report.key).filter(|_| report.flow_id != 0);
+            let continued = other.and_then(|other| self.open.remove(other));
             let entry = continued.unwrap_or_else(|| {
                 began = true;
-                new_entry(router, time, &report, ids)
+                let mut entry = new_entry(router, time, &report, flow_id, ids);
+                if let Some(mut flow) = recent_flow(&entry.record) {
+                    flow.name = self.names.name_of(flow.device, flow.responder, flow.first_seen);
+                    entry.record.name.clone_from(&flow.name);
+                    self.names.began(flow);
+                }
+                entry
             });
-            self.by_key.insert(report.key, flow_id);
+            // A late report of an earlier flow does not make that one the tuple's.
+            if !(began && self.tuples.is_earlier(&self.open, self.by_key.get(&report.key), report.first_seen))
+            {
+                self.by_key.insert(report.key, flow_id);
+            }
             self.open.insert(flow_id, entry);
         }
         let Some(entry) = self.open.get_mut(&flow_id) else {
@@ -174,7 +235,7 @@ impl RouterState {
             };
         }
         entry.reported_at = time;
-        FlowTouch {
+        Some(FlowTouch {
             router,
             flow_id,
             device: record.device,
@@ -191,13 +252,16 @@ impl RouterState {
                 Phase::End { seen: false } => Some(End::Unseen),
                 Phase::New | Phase::Found | Phase::Progress => None,
             },
-        }
+        })
     }
 
     pub(super) fn remove(&mut self, flow_id: u64) -> Option<OpenEntry> {
         let entry = self.open.remove(&flow_id)?;
         if self.by_key.get(&entry.record.key) == Some(&flow_id) {
             self.by_key.remove(&entry.record.key);
+        }
+        if is_by_tuple(flow_id) {
+            self.tuples.closed(&entry.record);
         }
         Some(entry)
     }
@@ -207,12 +271,13 @@ fn new_entry(
     router: RouterId,
     time: Micros,
     report: &FlowReport,
+    flow_id: u64,
     ids: &mut std::ops::Range<i64>,
 ) -> OpenEntry {
     let record = FlowRecord {
         id: next_id(ids),
         router,
-        flow_id: report.flow_id,
+        flow_id,
         key: report.key,
         reply: report.reply,
         icmp: report.icmp,
@@ -240,6 +305,20 @@ fn new_entry(
         rate_valid_us: 0,
         reported_at: report.first_seen.min(time),
     }
+}
+
+/// The flow as the names look at it, if a device began it.
+fn recent_flow(record: &FlowRecord) -> Option<RecentFlow> {
+    let device = record.device.filter(|device| *device == record.key.tuple.src)?;
+    Some(RecentFlow {
+        row: record.id.0,
+        flow_id: record.flow_id,
+        device,
+        responder: record.responder(),
+        first_seen: record.first_seen,
+        last_seen: record.last_seen,
+        name: record.name.clone(),
+    })
 }
 
 /// Whether a report under a new id is about a flow that is open under an id of an earlier run.

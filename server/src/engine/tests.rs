@@ -10,20 +10,20 @@ use crate::{
 
 const ROUTER: RouterId = RouterId(1);
 const EPOCH: u64 = 77;
-const NOW: Micros = 1_763_800_000_000_000;
+pub(super) const NOW: Micros = 1_763_800_000_000_000;
 const RUN_A: u64 = 0xa << 32;
 const RUN_B: u64 = 0xb << 32;
 
-struct Lab {
-    engine: Engine,
+pub(super) struct Lab {
+    pub(super) engine: Engine,
     sequence: u64,
 }
 
-fn bytes(orig: i64, reply: i64) -> Counters {
+pub(super) fn bytes(orig: i64, reply: i64) -> Counters {
     Counters { bytes_orig: orig, bytes_reply: reply, packets_orig: orig / 100, packets_reply: reply / 100 }
 }
 
-fn report(phase: Phase, flow_id: u64, port: u16, counters: Counters) -> FlowReport {
+pub(super) fn report(phase: Phase, flow_id: u64, port: u16, counters: Counters) -> FlowReport {
     let src = Ipv4Addr::new(192, 168, 1, 20).into();
     let dst = Ipv4Addr::new(203, 0, 113, 9).into();
     FlowReport {
@@ -53,14 +53,14 @@ fn report(phase: Phase, flow_id: u64, port: u16, counters: Counters) -> FlowRepo
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::restarted(Vec::new(), false, 0)
     }
 
     fn restarted(open: Vec<FlowRecord>, stored: bool, sequence: u64) -> Self {
         let mut engine = Engine::default();
         engine.give_ids(1000, 1000);
-        engine.attach(ROUTER, "r", open);
+        engine.attach(ROUTER, "r", Known { open, ..Known::default() });
         engine.load_cursor(ROUTER, EPOCH, stored, sequence);
         Self { engine, sequence }
     }
@@ -88,6 +88,7 @@ fn batch(sequence: u64, what: Vec<Observation>) -> CheckedBatch {
         lost_cause: GapCause::SpoolFull as i16,
         events,
         refused: 0,
+        http: None,
     }
 }
 

@@ -172,6 +172,8 @@ async fn submit(
             lost_before: batch.lost_before,
             lost_events: batch.lost_events,
             lost_cause: lost_cause as i16,
+            digest: None,
+            accepted: checked.events.len() as u64,
             events: checked.events,
             originals: checked.originals,
             rejections: checked.rejections,

@@ -1,12 +1,16 @@
 //! The road from the wire to the database: validation, the bounded queue, and the one writer.
 //!
-//! Whatever brings events (a gRPC stream, one call, later an HTTP batch) checks them with
-//! [`check_event`], waits for room in the queue and hands them to the writer. The writer owns
+//! Whatever brings events (a gRPC stream, one call, an HTTP batch) checks them with [`check_event`],
+//! waits for room in the queue and hands them to the writer. The writer owns
 //! the engine and the write connection; it answers a batch when its transaction is committed, and never
 //! before.
 
 mod check_others;
 mod frame;
+mod json_batch;
+mod json_data;
+mod json_flow;
+mod json_scan;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -15,6 +19,7 @@ mod writer;
 
 pub(crate) use check_others::is_device_address;
 pub use frame::{CheckedEvents, check_events};
+pub use json_batch::{JsonBatch, NoBatch, read_batch};
 pub use queue::{Ack, BatchWork, HelloWork, Ingest, IngestError, Reply, Welcome};
 pub use validate::{
     Checked, FlowReport, GapReport, Observation, Phase, Refusal, check_event, is_router_name, printable,

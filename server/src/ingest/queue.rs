@@ -78,8 +78,12 @@ pub struct BatchWork {
     pub lost_events: u64,
     /// As in the protocol.
     pub lost_cause: i16,
+    /// SHA-256 of the router's name and its events, if it came over HTTP.
+    pub digest: Option<[u8; 32]>,
     /// The events that passed.
     pub events: Vec<super::Checked>,
+    /// How many events passed: one may have been kept in two ways.
+    pub accepted: u64,
     /// The events as they came, for those who tail them; empty when nobody does.
     pub originals: Vec<v1::Event>,
     /// Why the others did not.
@@ -103,6 +107,8 @@ pub struct Ack {
     pub rejected: u64,
     /// Why.
     pub rejections: Vec<v1::Rejection>,
+    /// It had been committed before.
+    pub duplicate: bool,
 }
 
 /// Who waits for an ack.
@@ -170,6 +176,18 @@ impl Ingest {
     pub async fn room_for(&self, events: usize) -> Result<OwnedSemaphorePermit, IngestError> {
         let permits = u32::try_from(events.clamp(1, QUEUE_EVENTS)).unwrap_or(1);
         self.room.clone().acquire_many_owned(permits).await.map_err(|_| IngestError::Stopping)
+    }
+
+    /// Waits for room for so many events, but not longer than this; `None`: there was none.
+    ///
+    /// # Errors
+    /// The server is stopping.
+    pub async fn room_soon(
+        &self,
+        events: usize,
+        patience: std::time::Duration,
+    ) -> Result<Option<OwnedSemaphorePermit>, IngestError> {
+        tokio::time::timeout(patience, self.room_for(events)).await.ok().transpose()
     }
 
     /// How many events wait for the writer.

@@ -111,6 +111,10 @@ pub enum Observation {
     Identity(Box<Identity>),
     /// The router's own state.
     Health(Box<Health>),
+    /// It is alive, and no more.
+    Alive,
+    /// Addresses of the router itself.
+    Own(Vec<IpAddr>),
     /// JSON, kept as it came.
     Raw(Box<[u8]>),
 }
@@ -218,6 +222,9 @@ pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusa
         Some(Kind::DnsResponse(response)) => Observation::Dns(Box::new(check_dns(response, &mut clamped)?)),
         Some(Kind::DnsBucket(bucket)) => {
             Observation::Bucket(Box::new(check_bucket(&bucket, time, &mut clamped)?))
+        }
+        Some(Kind::HostIdentity(identity)) if identity.is_router => {
+            Observation::Own(check_identity(&identity, time, &mut clamped)?.addresses)
         }
         Some(Kind::HostIdentity(identity)) => {
             Observation::Identity(Box::new(check_identity(&identity, time, &mut clamped)?))

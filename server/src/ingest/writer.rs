@@ -22,9 +22,9 @@ use tracing::{error, info, warn};
 use super::{Ack, BatchWork, HelloWork, Ingest, IngestError, Reply, Welcome, printable, queue::Work};
 use crate::{
     clock::Clock,
-    domain::{Changes, GapRow, Micros, RouterId, RouterUpdate},
-    engine::{Applied, CheckedBatch, Engine},
-    store::{StoreError, Writer},
+    domain::{Changes, GapRow, HttpBatch, Micros, RouterId, RouterUpdate},
+    engine::{Applied, CheckedBatch, Engine, Known},
+    store::{AttachedRouter, StoreError, Writer},
 };
 
 /// The most events in one transaction. More would not be faster, and would make acks wait.
@@ -144,7 +144,7 @@ struct Task {
 /// Who is answered once the next transaction is committed.
 enum Waiting {
     /// A batch that was taken, or that was there before.
-    Batch { batch: BatchWork, accepted: u64 },
+    Batch { batch: BatchWork, accepted: u64, duplicate: bool },
     /// A Hello: its answer may rest on batches of this very transaction.
     Hello { reply: tokio::sync::oneshot::Sender<Result<Welcome, IngestError>>, welcome: Welcome },
 }
@@ -224,15 +224,33 @@ impl Task {
         }
         let attached = self.writer.attach_router(name, now)?;
         info!(router = name, open_flows = attached.open.len(), "router attached");
-        self.engine.attach(attached.id, name, attached.open);
+        let AttachedRouter { id: _, open, ended, holders, answers } = attached;
+        self.engine.attach(attached.id, name, Known { open, ended, holders, answers });
         Ok(attached.id)
     }
 
     fn batch(&mut self, mut batch: BatchWork, waiting: &mut Vec<Waiting>) {
         let now = self.clock.now();
-        let accepted = batch.events.len() as u64;
-        let outcome = self.prepare(&batch, now).map(|router| {
-            self.engine.apply(
+        let mut accepted = batch.accepted;
+        let outcome = self.prepare(&batch, now).and_then(|router| {
+            let http = batch.digest.map(|digest| HttpBatch {
+                router,
+                digest,
+                time: now,
+                accepted,
+                rejected: batch.rejected,
+            });
+            if let Some(digest) = &batch.digest {
+                let known = match self.engine.pending_http_batch(router, digest) {
+                    Some(pending) => Some((pending.accepted, pending.rejected)),
+                    None => self.writer.http_batch(router, digest)?,
+                };
+                if let Some(known) = known {
+                    (accepted, batch.rejected) = known;
+                    return Ok(Applied::Duplicate);
+                }
+            }
+            Ok(self.engine.apply(
                 CheckedBatch {
                     router,
                     epoch: batch.epoch,
@@ -242,20 +260,24 @@ impl Task {
                     lost_cause: batch.lost_cause,
                     events: std::mem::take(&mut batch.events),
                     refused: batch.rejected,
+                    http,
                 },
                 now,
-            )
+            ))
         });
         match outcome {
             Ok(Applied::Taken) => {
-                waiting.push(Waiting::Batch { batch, accepted });
+                waiting.push(Waiting::Batch { batch, accepted, duplicate: false });
             }
             Ok(Applied::Duplicate) => {
                 self.health.duplicates.fetch_add(1, Ordering::Relaxed);
-                batch.rejections.clear();
-                batch.rejected = 0;
                 batch.originals.clear();
-                waiting.push(Waiting::Batch { batch, accepted: 0 });
+                // Whoever posts a batch again is told what became of it; a stream counts what is new.
+                if batch.digest.is_none() {
+                    batch.rejections.clear();
+                    (accepted, batch.rejected) = (0, 0);
+                }
+                waiting.push(Waiting::Batch { batch, accepted, duplicate: true });
             }
             Ok(Applied::Hole { expected }) => {
                 let got = batch.sequence;
@@ -349,15 +371,17 @@ impl Task {
     fn acknowledge(&self, waiting: &mut Vec<Waiting>) {
         let mut acks: Vec<(Reply, Ack)> = Vec::new();
         for waiting in waiting.drain(..) {
-            let (batch, accepted) = match waiting {
-                Waiting::Batch { batch, accepted } => (batch, accepted),
+            let (batch, accepted, duplicate) = match waiting {
+                Waiting::Batch { batch, accepted, duplicate } => (batch, accepted, duplicate),
                 Waiting::Hello { reply, welcome } => {
                     drop(reply.send(Ok(welcome)));
                     continue;
                 }
             };
-            self.health.events.fetch_add(accepted, Ordering::Relaxed);
-            self.health.rejected.fetch_add(batch.rejected, Ordering::Relaxed);
+            if !duplicate {
+                self.health.events.fetch_add(accepted, Ordering::Relaxed);
+                self.health.rejected.fetch_add(batch.rejected, Ordering::Relaxed);
+            }
             for event in batch.originals {
                 // Nobody may be listening any more.
                 drop(self.tail.send((batch.router_name.clone(), event)));
@@ -367,6 +391,7 @@ impl Task {
                 accepted,
                 rejected: batch.rejected,
                 rejections: batch.rejections,
+                duplicate,
             };
             match acks.iter_mut().find(|(reply, _)| reply.is_same_stream(&batch.reply)) {
                 Some((_, known)) => known.add(ack),

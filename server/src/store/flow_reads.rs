@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::StoreError;
 use super::connection::{Connection, on_backend};
-use super::flow_row::OpenRow;
-use super::schema::{domains, open_flows, routers};
+use super::flow_row::{EndedRow, OpenRow};
+use super::schema::{domains, flows, open_flows, routers};
 use crate::domain::{FlowRecord, RouterId};
 
 /// A row as it comes: its columns, its domain's name, and its router's.
@@ -31,6 +31,24 @@ pub(super) fn open_flows_of(
     let rows: Vec<Joined<OpenRow>> = on_backend!(connection, |c| joined!(open_flows)
         .filter(open_flows::router_id.eq(router.0))
         .order(open_flows::id)
+        .load(c))?;
+    rows.into_iter().map(|(row, domain, _)| Ok(row.into_flow(domain)?)).collect()
+}
+
+/// The flows of a router that ended last, the newest first.
+pub(super) fn last_ended_of(
+    connection: &mut Connection,
+    router: RouterId,
+    limit: i64,
+) -> Result<Vec<FlowRecord>, StoreError> {
+    // Of the newest rows, whoever's they are: an index by router would cost more than it is worth.
+    let newest: Option<i64> =
+        on_backend!(&mut *connection, |c| flows::table.select(diesel::dsl::max(flows::id)).first(c))?;
+    let rows: Vec<Joined<EndedRow>> = on_backend!(connection, |c| joined!(flows)
+        .filter(flows::id.gt(newest.unwrap_or(0) - 4 * limit))
+        .filter(flows::router_id.eq(router.0))
+        .order(flows::id.desc())
+        .limit(limit)
         .load(c))?;
     rows.into_iter().map(|(row, domain, _)| Ok(row.into_flow(domain)?)).collect()
 }

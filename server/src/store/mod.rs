@@ -8,6 +8,7 @@
 //! [`Changes`]: crate::domain::Changes
 
 mod address;
+mod attach;
 mod check;
 mod connection;
 mod damage;
@@ -49,6 +50,7 @@ mod writer;
 
 use std::time::Duration;
 
+pub use attach::AttachedRouter;
 pub use damage::SET_ASIDE;
 pub use error::StoreError;
 pub use import::Imported;
@@ -64,7 +66,7 @@ pub use rows::{
 };
 pub use salvage::{Salvaged, salvage};
 pub use url::DatabaseUrl;
-pub use writer::{AttachedRouter, Writer};
+pub use writer::Writer;
 
 use connection::{Connection, Purpose, ReadConnections};
 

@@ -27,6 +27,12 @@ impl<'a> Wanted<'a> {
             let seen = Seen { first: touch.first_seen, last: touch.last_seen };
             wanted.host(interned, touch.address, seen, true);
         }
+        for answer in &changes.dns {
+            wanted.domain(interned, &answer.what.name, answer.time, true);
+            for record in &answer.what.answers {
+                wanted.domain(interned, &record.name, answer.time, true);
+            }
+        }
         // What is mentioned without being touched (a flow ended because it was not heard of any more) must have
         // an id as well, but says nothing new about when it was seen.
         for flow in changes.finished.iter().chain(&changes.open) {
@@ -47,12 +53,6 @@ impl<'a> Wanted<'a> {
         for flow in &changes.named {
             if let Some(domain) = flow.name.domain.as_deref() {
                 wanted.domain(interned, domain, flow.last_seen, false);
-            }
-        }
-        for answer in &changes.dns {
-            wanted.domain(interned, &answer.what.name, answer.time, true);
-            for record in &answer.what.answers {
-                wanted.domain(interned, &record.name, answer.time, true);
             }
         }
         for drop in &changes.drops {
@@ -84,14 +84,20 @@ impl<'a> Wanted<'a> {
     fn device(&mut self, interned: &Interned, key: DeviceKey, seen: Seen, touched: bool) {
         match interned.devices.by_address.get(&key) {
             Some(stored) if !(touched && stored.needs_write(seen)) => {}
-            _ => self.devices.entry(key).or_insert(seen).merge(seen),
+            _ if touched => self.devices.entry(key).or_insert(seen).merge(seen),
+            _ => {
+                self.devices.entry(key).or_insert(seen);
+            }
         }
     }
 
     pub(super) fn host(&mut self, interned: &Interned, address: IpAddr, seen: Seen, touched: bool) {
         match interned.hosts.get(&address) {
             Some(stored) if !(touched && stored.needs_write(seen)) => {}
-            _ => self.hosts.entry(address).or_insert(seen).merge(seen),
+            _ if touched => self.hosts.entry(address).or_insert(seen).merge(seen),
+            _ => {
+                self.hosts.entry(address).or_insert(seen);
+            }
         }
     }
 
@@ -99,7 +105,10 @@ impl<'a> Wanted<'a> {
         let seen = Seen { first: at, last: at };
         match interned.domains.get(name) {
             Some(stored) if !(touched && stored.needs_write(seen)) => {}
-            _ => self.domains.entry(name).or_insert(seen).merge(seen),
+            _ if touched => self.domains.entry(name).or_insert(seen).merge(seen),
+            _ => {
+                self.domains.entry(name).or_insert(seen);
+            }
         }
     }
 

@@ -7,10 +7,10 @@ use super::connection::{Connection, Purpose, on_backend};
 use super::intern::Interned;
 use super::schema::id_blocks;
 use super::{
-    DatabaseUrl, StoreError, damage, dns_writes, drop_writes, event_writes, flow_reads, flow_writes,
-    health_writes, http_batches, identities, rollup, router, settings, space,
+    AttachedRouter, DatabaseUrl, StoreError, attach, damage, dns_writes, drop_writes, event_writes,
+    flow_writes, health_writes, http_batches, identities, rollup, router, settings, space,
 };
-use crate::domain::{Changes, CursorMove, FlowRecord, Micros, RouterId};
+use crate::domain::{Changes, CursorMove, Micros, RouterId};
 
 /// The name of the flows' ids in `id_blocks`.
 const FLOW_IDS: &str = "flow";
@@ -24,15 +24,6 @@ pub struct Writer {
     connection: Option<Connection>,
     interned: Interned,
     undecided: Option<Undecided>,
-}
-
-/// A router that an agent reports for.
-#[derive(Debug)]
-pub struct AttachedRouter {
-    /// Its row id.
-    pub id: RouterId,
-    /// Its open flows, in the order of their ids.
-    pub open: Vec<FlowRecord>,
 }
 
 /// A Postgres transaction whose COMMIT was sent and never answered.
@@ -85,10 +76,7 @@ impl Writer {
     /// Finds the router of this name, or makes it, and reads its open flows.
     pub fn attach_router(&mut self, name: &str, now: Micros) -> Result<AttachedRouter, StoreError> {
         self.with_connection(|connection| {
-            connection.write(|connection| {
-                let id = router::find_or_create(connection, name, now)?;
-                Ok(AttachedRouter { id, open: flow_reads::open_flows_of(connection, id)? })
-            })
+            connection.write(|connection| attach::attach(connection, name, now))
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod api;
 mod assets;
+mod batch;
 mod error;
 mod format;
 mod lists;
@@ -50,6 +51,8 @@ pub struct App {
     pub whois_server: Option<Arc<str>>,
     /// A place for each export that may run.
     exports: Arc<Semaphore>,
+    /// A place for each HTTP batch that may be in memory.
+    bodies: Arc<Semaphore>,
 }
 
 impl App {
@@ -65,7 +68,8 @@ impl App {
     ) -> Self {
         let live = Arc::new(LiveFeed::new(ingest.clone()));
         let exports = Arc::new(Semaphore::new(lists::AT_ONCE));
-        Self { ingest, reader, token, clock, live, enrichment, whois_server, exports }
+        let bodies = Arc::new(Semaphore::new(batch::BODIES));
+        Self { ingest, reader, token, clock, live, enrichment, whois_server, exports, bodies }
     }
 
     /// Reads from the database off the runtime's workers.
@@ -97,6 +101,7 @@ pub fn router(app: App) -> Router {
         .route_layer(middleware::from_fn_with_state(app.clone(), session::require));
     Router::new()
         .merge(for_people)
+        .route("/api/v1/netmon/events/batch", axum::routing::post(batch::post))
         .route("/up", get(up))
         .route("/metrics", get(metrics::page))
         .route("/login", get(pages::login::page).post(pages::login::submit))

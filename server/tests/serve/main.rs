@@ -2,6 +2,7 @@
 //! stranger's text, what a restart keeps.
 
 mod client;
+mod http;
 mod lists;
 mod server;
 mod tls;

@@ -49,6 +49,21 @@ impl Server {
         request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
     }
 
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    pub(crate) fn post_body(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response<ureq::Body> {
+        let request = agent().post(format!("{}{path}", self.url)).header("Content-Type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send(body).unwrap()
+    }
+
     pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         let request =
             headers.iter().fold(self.request(path), |request, (name, value)| request.header(*name, *value));

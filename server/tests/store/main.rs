@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod flows;
 mod hosts;
+mod model;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod proxy;
@@ -70,6 +71,7 @@ const STORIES: &[(&str, Story)] = stories![
     flows::a_large_commit_is_whole,
     hosts::names_are_asked_for_in_turn,
     hosts::whois_is_kept,
+    model::sums_agree_whatever_happens,
     reads::pages_join_without_holes,
     reads::filters_narrow,
     reads::flows_are_sorted_within_a_window,

@@ -1,0 +1,156 @@
+//! Flows of agents that give them no id: the original agent names a flow by its five-tuple alone.
+//!
+//! NEW, UPDATE and DESTROY of one tuple are one flow; a NEW that began later than the open one is another. Batches may
+//! arrive late (the agent posts what failed again, after newer ones), so what a report is about is decided by its time.
+
+use rustc_hash::FxHashMap;
+
+use super::router::OpenEntry;
+use crate::{
+    domain::{FlowKey, FlowRecord, Micros},
+    ingest::{FlowReport, Phase},
+};
+
+/// Tuples of ended flows that are remembered, for reports that come late.
+const ENDED: usize = 8192;
+
+const HOUR_US: Micros = 3_600_000_000;
+
+/// The kernel's time-out of an established connection without traffic (nf_conntrack_tcp_timeout_established): after
+/// it the flow is gone, whatever was heard.
+const TCP_QUIET_US: Micros = 120 * HOUR_US;
+/// Of others the kernel forgets sooner, but one with traffic lives on unheard: NEW is all that is told of it.
+const QUIET_US: Micros = 6 * HOUR_US;
+/// How long the end of a flow whose tuple is in use again may be on its way.
+const DISPLACED_QUIET_US: Micros = HOUR_US;
+
+/// How often a router's flows are looked through.
+const SWEEP_US: Micros = 60_000_000;
+
+/// What a report without an id is about.
+pub(super) enum ByTuple {
+    /// This open flow.
+    Flow(u64),
+    /// One that nothing was heard of yet. The one that was open until now is over.
+    New {
+        /// It.
+        displaced: Option<u64>,
+    },
+    /// One that has ended: there is nothing more to tell.
+    Late,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tuples {
+    /// Open flows whose tuple a later one uses; their ends may still come.
+    displaced: FxHashMap<FlowKey, Vec<u64>>,
+    /// When the last flow of a tuple ended.
+    ended: FxHashMap<FlowKey, Micros>,
+    swept: Micros,
+}
+
+/// The id of a flow that was told without one. The high half, where other agents have the tag of their run, is zero.
+pub(super) fn by_tuple_id(row: i64) -> u64 {
+    (row.cast_unsigned() & u64::from(u32::MAX)).max(1)
+}
+
+/// Whether an id was made by [`by_tuple_id`].
+pub(super) fn is_by_tuple(flow_id: u64) -> bool {
+    flow_id >> 32 == 0
+}
+
+impl Tuples {
+    /// Finds what a report is about. `current` is the open flow of its tuple.
+    pub(super) fn find(
+        &self,
+        open: &FxHashMap<u64, OpenEntry>,
+        current: Option<u64>,
+        report: &FlowReport,
+        time: Micros,
+    ) -> ByTuple {
+        let began = |flow_id: &u64| open.get(flow_id).map(|entry| entry.record.first_seen);
+        let starts = report.phase == Phase::New;
+        if let Some(current) = current
+            && let Some(since) = began(&current)
+        {
+            if starts && report.first_seen > since {
+                return ByTuple::New { displaced: Some(current) };
+            }
+            if time >= since {
+                return ByTuple::Flow(current);
+            }
+        }
+        let earlier = self.displaced.get(&report.key).into_iter().flatten().rev();
+        for flow_id in earlier {
+            if began(flow_id).is_some_and(|since| time >= since) {
+                return ByTuple::Flow(*flow_id);
+            }
+        }
+        // An end tells all of its flow, and a batch that came before is not applied again.
+        let is_end = matches!(report.phase, Phase::End { .. });
+        if !is_end && self.ended.get(&report.key).is_some_and(|ended| time <= *ended) {
+            return ByTuple::Late;
+        }
+        ByTuple::New { displaced: None }
+    }
+
+    /// Whether a flow that began at `began` is over already for the tuple's present one.
+    pub(super) fn is_earlier(
+        &self,
+        open: &FxHashMap<u64, OpenEntry>,
+        current: Option<&u64>,
+        began: Micros,
+    ) -> bool {
+        current
+            .and_then(|flow_id| open.get(flow_id))
+            .is_some_and(|entry| is_by_tuple(entry.record.flow_id) && entry.record.first_seen > began)
+    }
+
+    /// A later flow uses the tuple of this one.
+    pub(super) fn displace(&mut self, key: FlowKey, flow_id: u64) {
+        self.displaced.entry(key).or_default().push(flow_id);
+    }
+
+    /// A flow has ended.
+    pub(super) fn closed(&mut self, record: &FlowRecord) {
+        if let Some(flows) = self.displaced.get_mut(&record.key) {
+            flows.retain(|flow_id| *flow_id != record.flow_id);
+            if flows.is_empty() {
+                self.displaced.remove(&record.key);
+            }
+        }
+        self.ended(record.key, record.last_seen);
+    }
+
+    /// The last flow of this tuple ended then.
+    pub(super) fn ended(&mut self, key: FlowKey, at: Micros) {
+        if self.ended.len() >= ENDED {
+            self.ended.clear();
+        }
+        let latest = self.ended.entry(key).or_insert(at);
+        *latest = at.max(*latest);
+    }
+
+    /// Flows that nothing was heard of for so long that they must be gone. Looked for once a minute.
+    pub(super) fn gone(&mut self, open: &FxHashMap<u64, OpenEntry>, now: Micros) -> Vec<u64> {
+        if now - self.swept < SWEEP_US {
+            return Vec::new();
+        }
+        self.swept = now;
+        let is_gone = |flow_id: u64, entry: &OpenEntry| {
+            let displaced =
+                self.displaced.get(&entry.record.key).is_some_and(|flows| flows.contains(&flow_id));
+            let quiet = match (displaced, entry.record.key.protocol) {
+                (true, _) => DISPLACED_QUIET_US,
+                (false, 6) => TCP_QUIET_US,
+                (false, _) => QUIET_US,
+            };
+            now - entry.reported_at > quiet
+        };
+        open.iter()
+            .filter(|(flow_id, entry)| is_by_tuple(**flow_id) && is_gone(**flow_id, entry))
+            .map(|(flow_id, _)| *flow_id)
+            .collect()
+    }
+}
