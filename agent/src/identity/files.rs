@@ -13,7 +13,10 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -142,8 +145,10 @@ impl LeaseFiles {
         }
         for path in &self.paths {
             match contents(path) {
-                Ok((bytes, whole)) => {
-                    let found = leases::parse(&bytes);
+                Ok(Contents { bytes, whole, modified_us }) => {
+                    let mut found = leases::parse(&bytes);
+                    // No later than that, for all that this file tells.
+                    found.list.iter_mut().for_each(|lease| lease.heard_us = modified_us);
                     let room = MOST_LEASES - reading.leases.len().min(MOST_LEASES);
                     reading.left_out += found.left_out + found.list.len().saturating_sub(room) as u64;
                     reading.left_out += u64::from(!whole);
@@ -237,16 +242,24 @@ fn nearest(path: &Path) -> Option<(&Path, OsString)> {
     Some((directory, below.file_name()?.to_owned()))
 }
 
-/// What is in a file, and whether it is all of it. A pipe in its place must not hold the agent up.
-fn contents(path: &Path) -> io::Result<(Vec<u8>, bool)> {
+struct Contents {
+    bytes: Vec<u8>,
+    /// It is all of it.
+    whole: bool,
+    modified_us: i64,
+}
+
+/// What is in a file. A pipe in its place must not hold the agent up.
+fn contents(path: &Path) -> io::Result<Contents> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
+    let about = file.metadata()?;
+    if !about.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file"));
     }
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     let whole = bytes.len() as u64 <= MOST_BYTES;
-    Ok((bytes, whole))
+    Ok(Contents { bytes, whole, modified_us: about.mtime().saturating_mul(1_000_000).max(0) })
 }
 
 #[cfg(test)]
@@ -325,7 +338,8 @@ mod tests {
         let path = dir.path().join("leases");
         fs::write(&path, line("tv")).expect("written");
         let mut files = LeaseFiles::new(std::slice::from_ref(&path));
-        files.read();
+        let heard_us = files.read().leases[0].heard_us;
+        assert!((1_700_000_000_000_000..=crate::host::now_us()).contains(&heard_us), "{heard_us}");
         fs::write(dir.path().join("other"), "x").expect("written");
         fs::remove_file(dir.path().join("other")).expect("removed");
         assert!(quiet(&files).await);

@@ -36,7 +36,7 @@ pub struct Lease {
     pub until_us: i64,
     /// Where the client is. Empty: not known.
     pub interface: String,
-    /// When it was last heard of, which a file does not tell; see [`carry_over`]. Zero: not known.
+    /// When it was last heard of, which no line tells; see [`carry_over`]. Zero: not known.
     pub heard_us: i64,
 }
 

@@ -254,7 +254,7 @@ impl WhoIsWho {
 
     fn read_leases(&mut self, now_us: i64) {
         let mut reading = self.files.read();
-        // Nothing is known about what happened before the first look.
+        // Before the first look the file's own time has to do.
         if let Some(before) = &self.leases {
             leases::carry_over(before, &mut reading.leases, now_us);
         }

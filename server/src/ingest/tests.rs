@@ -184,3 +184,16 @@ fn router_names_are_short_and_plain() {
     assert!(super::is_router_name(&"x".repeat(64)));
     assert!(!super::is_router_name(&"x".repeat(65)));
 }
+
+#[test]
+fn the_routers_own_addresses_are_no_devices() {
+    let observed = |is_router| {
+        let mac = vec![2, 0, 0, 0, 0, 1].into();
+        let addresses = vec![vec![192, 168, 1, 1].into()];
+        let identity = v1::HostIdentity { mac, addresses, is_router, ..v1::HostIdentity::default() };
+        let event = v1::Event { time_us: NOW, kind: Some(Kind::HostIdentity(identity)) };
+        check_event(event, NOW).expect("a right identity").what
+    };
+    assert!(matches!(observed(true), Observation::OwnAddresses(_)));
+    assert!(matches!(observed(false), Observation::Identity(_)));
+}
