@@ -11,6 +11,7 @@ mod support;
 mod kernel {
     pub(crate) mod cases;
     pub(crate) mod dns_packets;
+    pub(crate) mod dnslog;
     pub(crate) mod doctor;
     pub(crate) mod faults;
     pub(crate) mod health;
@@ -24,7 +25,7 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, dns_packets, doctor, faults, health, identity, nflog, stops};
+use kernel::{cases, dns_packets, dnslog, doctor, faults, health, identity, nflog, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
@@ -33,6 +34,7 @@ fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
     let all = [
         cases::CASES,
         dns_packets::CASES,
+        dnslog::CASES,
         doctor::CASES,
         faults::CASES,
         health::CASES,

@@ -26,7 +26,10 @@ impl Dnsmasq {
     pub(crate) fn start(place: Option<&Host>, settings: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (config, log) = (dir.path().join("dnsmasq.conf"), dir.path().join("dnsmasq.log"));
-        let mut text = format!("no-resolv\nno-hosts\npid-file\nlog-queries=extra\n{settings}\n");
+        let mut text = format!("no-resolv\nno-hosts\npid-file\n{settings}\n");
+        if !settings.contains("log-queries") {
+            text.push_str("log-queries=extra\n");
+        }
         if !settings.contains("log-facility=") {
             text.push_str(&format!("log-facility={}\n", log.display()));
         }
@@ -49,6 +52,10 @@ impl Dnsmasq {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal: SIGUSR2 has it open its log anew.

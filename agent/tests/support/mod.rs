@@ -2,6 +2,7 @@
 //! of ears.
 #![allow(dead_code, reason = "each program that includes this uses a part of it")]
 
+pub(crate) mod dns;
 pub(crate) mod dnsmasq;
 pub(crate) mod dump;
 pub(crate) mod inject;

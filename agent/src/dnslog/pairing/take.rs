@@ -271,7 +271,12 @@ impl Pairing {
     fn end_open(&mut self, mut open: Open, out: &mut Vec<DnsResponse>) {
         if let Some(id) = open.id {
             let asked = self.waiting.iter().find(|question| question.id == id);
-            if asked.is_some_and(|question| question.rr_type == rr_type::TXT) {
+            let asked = asked.map_or(0, |question| question.rr_type);
+            if open.is_unfinished() && asked != rr_type::CNAME && asked != rr_type::ANY {
+                // The rest is being asked for, for somebody else, whose answer is this one's too.
+                return;
+            }
+            if asked == rr_type::TXT {
                 open.read_as_text();
             }
             return self.end(id, open.outcome(), out);

@@ -183,6 +183,28 @@ fn text_that_reads_like_an_address_is_text() {
 }
 
 #[test]
+fn a_chain_that_the_cache_knows_in_part_waits_for_the_rest() {
+    let lines = |first: &'static str, second: &'static str| {
+        let lines = [
+            (first, "query[A] a.test from 10.0.0.1"),
+            (first, "cached a.test is <CNAME>"),
+            (first, "forwarded a.test to 192.0.2.1"),
+            (second, "query[A] a.test from 10.0.0.2"),
+            (second, "cached a.test is <CNAME>"),
+            (first, "reply a.test is <CNAME>"),
+            (first, "reply b.test is 192.0.2.9"),
+        ];
+        lines.map(|(number, line)| (0, format!("{number}{line}")))
+    };
+    let expected = ["10.0.0.1", "10.0.0.2"]
+        .map(|client| format!("{client} a.test 1 rcode 0 a.test 5 b.test; b.test 1 192.0.2.9;"));
+    for lines in [lines("", ""), lines("1 10.0.0.1/5 ", "2 10.0.0.2/5 ")] {
+        let lines: Vec<(u64, &str)> = lines.iter().map(|(now_ms, line)| (*now_ms, line.as_str())).collect();
+        assert_eq!(story(&lines).0, expected);
+    }
+}
+
+#[test]
 fn an_answer_that_never_comes_is_counted_and_not_told() {
     let (told, stats) = story(&[
         (0, "query[A] a.test from 10.0.0.1"),
