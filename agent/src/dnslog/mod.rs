@@ -1,7 +1,7 @@
 //! DNS by the log of dnsmasq: every question of every client, and its answer.
 //!
 //! Bytes come from a file (`follow`, woken by `watch`), from a named pipe (`pipe`) or from `logread`
-//! (`logread`). `lines` cuts them, [`line`] reads a line, and [`pairing`] finds out which answer belongs
+//! (`logread`). `lines` cuts them, [`mod@line`] reads a line, and [`pairing`] finds out which answer belongs
 //! to which question. The three that understand the log never do I/O and never read a clock.
 
 mod follow;
