@@ -4,6 +4,8 @@
 //! `NETMON_REQUIRE_LAB=1` it fails instead.
 
 #[allow(dead_code, reason = "written for the transport's tests; a part of it serves here")]
+mod batches;
+#[allow(dead_code, reason = "written for the transport's tests; a part of it serves here")]
 mod collector;
 #[path = "support/mod.rs"]
 mod support;
@@ -17,6 +19,7 @@ mod kernel {
     pub(crate) mod health;
     pub(crate) mod identity;
     pub(crate) mod nflog;
+    pub(crate) mod posts;
     pub(crate) mod stops;
     pub(crate) mod watcher;
 }
@@ -25,7 +28,7 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, dns_packets, dnslog, doctor, faults, health, identity, nflog, stops};
+use kernel::{cases, dns_packets, dnslog, doctor, faults, health, identity, nflog, posts, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
@@ -40,6 +43,7 @@ fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
         health::CASES,
         identity::CASES,
         nflog::CASES,
+        posts::CASES,
         stops::CASES,
     ];
     all.into_iter().flatten()
