@@ -6,13 +6,27 @@
 //! to NEW and DESTROY with a buffer of 4 MiB and reliable delivery.
 //! - burst: 100,000 entries are made, then all are removed by one flush.
 //! - steady: 50,000 entries are made and 50,000 removed per second, for ten seconds.
+//! - mixed: steady, and 2,000 logged packets and 1,000 DNS answers per second, with full tables (16,384 open
+//!   flows, 100 clients).
+//!
+//! Where `ulogd` (Debian: ulogd2, ulogd2-json) is installed it runs in the same storms, writing JSON to a file.
+//! After that: the agent idle for 30 s, and a server that is stopped (SIGSTOP) for 60 s at 5,000 events/s.
+//! `NETMON_STORM_ONLY=burst,steady,mixed,idle,outage` runs some of it.
 #![expect(clippy::print_stdout, reason = "the figures are what a bench is for")]
 
 #[path = "../tests/collector/mod.rs"]
 #[allow(dead_code, reason = "written for the transport's tests; a part of it serves here")]
 mod collector;
+#[path = "storm/idle.rs"]
+mod idle;
+#[path = "storm/outage.rs"]
+mod outage;
+#[path = "storm/packets.rs"]
+mod packets;
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "storm/ulogd.rs"]
+mod ulogd;
 
 use std::{
     env, fs,
@@ -42,6 +56,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 fn main() {
     match env::var(ROLE).as_deref() {
         Ok("storm") => storms(),
+        Ok("collector") => outage::collect(),
         Ok(role) => listen(role),
         Err(_) => match support::run_in_namespace(ROLE, "storm").expect("unshare") {
             Some(status) => assert!(status.success(), "the storm ended with {status}"),
@@ -58,16 +73,51 @@ fn storms() {
     println!(
         "CPU-seconds are those of the listener's thread, in the kernel and outside, for NEW and DESTROY together"
     );
+    println!("load before: {}", fs::read_to_string("/proc/loadavg").expect("/proc").trim());
     for (name, ends, storm) in [("burst", BURST, burst as fn()), ("steady", RATE * SECONDS, steady)] {
+        if !wanted(name) {
+            continue;
+        }
         let bare = measure(name, "discard", ends, storm);
         let monitor = measure(name, "monitor", ends, storm);
-        let agent = measure_agent(name, ends, storm);
+        let agent = measure_agent(name, ends, "", storm);
+        let ulogd = ulogd::measure(name, ends, 0, storm);
         println!(
-            "{name}: the monitor costs {:.1} x the bare loop, the whole agent {:.1} x",
+            "{name}: the monitor costs {:.1} x the bare loop, the whole agent {:.1} x, ulogd {}",
             monitor / bare,
-            agent / bare
+            agent / bare,
+            ulogd.map_or_else(|| "was not measured".to_owned(), |cpu| format!("{:.1} x", cpu / bare))
         );
     }
+    if wanted("mixed") {
+        packets::set_up();
+        packets::fill_table();
+        let agent = measure_agent("mixed", RATE * SECONDS, packets::SETTINGS, mixed);
+        let ulogd = ulogd::measure("mixed", RATE * SECONDS, packets::SENT, mixed);
+        if let Some(ulogd) = ulogd {
+            println!("mixed: the whole agent costs {:.2} x ulogd", agent / ulogd);
+        }
+        Injector::open().expect("an injector").flush_table();
+    }
+    if wanted("idle") {
+        idle::measure();
+    }
+    if wanted("outage") {
+        outage::measure();
+    }
+    println!("load after: {}", fs::read_to_string("/proc/loadavg").expect("/proc").trim());
+}
+
+fn wanted(name: &str) -> bool {
+    env::var("NETMON_STORM_ONLY").map_or(true, |only| only.split(',').any(|wanted| wanted == name))
+}
+
+/// Connections and packets at once.
+fn mixed() {
+    thread::scope(|scope| {
+        scope.spawn(packets::send);
+        steady();
+    });
 }
 
 /// Runs a listener through a storm, and gives its CPU time.
@@ -97,9 +147,47 @@ fn start(role: &str, ends: u32) -> Child {
     command.spawn().expect("a listener")
 }
 
+/// The program itself, with the configuration that the text completes.
+struct Agent {
+    process: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Agent {
+    fn start(url: &str, settings: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = directory.path().join("config.yaml");
+        let text = format!(
+            "router_id: bench\nserver_url: {url}\nauth_token: {}\nspool_dir: {}\nmetrics_bind: \"127.0.0.1:0\"\n\
+             dns_log: off\n{settings}",
+            collector::TOKEN,
+            directory.path().join("spool").display()
+        );
+        fs::write(&config, text).expect("a configuration");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netmon-agent"));
+        command.arg("--config").arg(&config).env("NETMON_LOG", "warn");
+        Self { process: command.spawn().expect("the agent"), _directory: directory }
+    }
+
+    fn cpu(&self) -> f64 {
+        process_cpu(self.process.id())
+    }
+
+    fn memory(&self, field: &str) -> String {
+        process_memory(self.process.id(), field)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.process.kill().expect("its end");
+        self.process.wait().expect("its end");
+    }
+}
+
 /// Runs the program itself through a storm, with the collector of the transport's tests at the far end, and
 /// gives its CPU time.
-fn measure_agent(name: &str, ends: u32, storm: fn()) -> f64 {
+fn measure_agent(name: &str, ends: u32, settings: &str, storm: fn()) -> f64 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -107,26 +195,10 @@ fn measure_agent(name: &str, ends: u32, storm: fn()) -> f64 {
         .expect("a runtime");
     let server = collector::TestServer::default();
     let running = runtime.block_on(server.start());
-    let directory = tempfile::tempdir().expect("a directory");
-    let config = directory.path().join("config.yaml");
-    let text = format!(
-        "router_id: bench\nserver_url: {}\nauth_token: {}\nspool_dir: {}\nmetrics_bind: \"127.0.0.1:0\"\n",
-        running.url(),
-        collector::TOKEN,
-        directory.path().join("spool").display()
-    );
-    fs::write(&config, text).expect("a configuration");
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_netmon-agent"))
-        .arg("--config")
-        .arg(&config)
-        .env("NETMON_LOG", "warn")
-        .spawn()
-        .expect("the agent");
+    let agent = Agent::start(&running.url(), settings);
     // The end of its first sync shows that it watches.
-    runtime.block_on(server.until(|kept| {
-        kept.events.iter().any(|event| matches!(&event.kind, Some(Kind::TableSync(sync)) if sync.step == 2))
-    }));
-    let (idle, before) = (process_memory(agent.id(), "VmRSS"), process_cpu(agent.id()));
+    runtime.block_on(server.until(|kept| kept.events.iter().any(is_synced)));
+    let (idle, before) = (agent.memory("VmRSS"), agent.cpu());
     let started = Instant::now();
     storm();
     let stormed = started.elapsed();
@@ -139,18 +211,23 @@ fn measure_agent(name: &str, ends: u32, storm: fn()) -> f64 {
         drop(kept);
         thread::sleep(TICK);
     }
-    let cpu = process_cpu(agent.id()) - before;
+    let cpu = agent.cpu() - before;
     println!(
         "{name:6} agent   {cpu:6.3} CPU-s = {:5.3} per 100,000 ends; {heard} of {ends} ends acknowledged; memory \
          before {idle}, now {} and at most {}; the storm took {:.1} s",
         cpu * 100_000.0 / f64::from(ends),
-        process_memory(agent.id(), "VmRSS"),
-        process_memory(agent.id(), "VmHWM"),
+        agent.memory("VmRSS"),
+        agent.memory("VmHWM"),
         stormed.as_secs_f64()
     );
-    agent.kill().expect("its end");
-    agent.wait().expect("its end");
+    if !settings.is_empty() {
+        packets::report(&server.kept().events);
+    }
     cpu
+}
+
+fn is_synced(event: &Event) -> bool {
+    matches!(&event.kind, Some(Kind::TableSync(sync)) if sync.step == 2)
 }
 
 fn process_cpu(pid: u32) -> f64 {
