@@ -1,6 +1,6 @@
 //! The monitor against a real kernel, each case in a network namespace of its own.
 //!
-//! Where namespaces are not permitted, a case is reported as ignored, with the reason; with the variable
+//! Where namespaces are not permitted, or a program is missing, a case is reported as ignored, with the reason; with the variable
 //! `NETMON_REQUIRE_LAB=1` it fails instead.
 
 #[allow(dead_code, reason = "written for the transport's tests; a part of it serves here")]
@@ -58,14 +58,16 @@ fn main() -> ExitCode {
 }
 
 fn run_apart(name: &str) -> Result<Completion, Failed> {
-    match support::run_in_namespace(CASE, name)? {
-        Some(status) if status.success() => Ok(Completion::Completed),
-        Some(status) => Err(format!("the case ended with {status}; its output is above").into()),
-        None if env::var("NETMON_REQUIRE_LAB").is_ok_and(|value| value == "1") => {
-            Err("network namespaces are not permitted here".into())
-        }
-        None => Ok(Completion::ignored_with("network namespaces are not permitted here")),
+    let missing = match support::run_in_namespace(CASE, name)? {
+        Some(status) if status.success() => return Ok(Completion::Completed),
+        Some(status) if status.code() == Some(support::MISSING) => "a program is missing; its name is above",
+        Some(status) => return Err(format!("the case ended with {status}; its output is above").into()),
+        None => "network namespaces are not permitted here",
+    };
+    if env::var("NETMON_REQUIRE_LAB").is_ok_and(|value| value == "1") {
+        return Err(missing.into());
     }
+    Ok(Completion::ignored_with(missing))
 }
 
 fn run_here(name: &str) -> ExitCode {

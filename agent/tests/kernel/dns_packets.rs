@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{
     dnsmasq::{Answered, Dnsmasq, dig},
     dump::Dump,
-    must,
+    must, needs,
     network::Network,
     packets::{Payload, packet, send},
 };
@@ -109,6 +109,7 @@ fn told(event: &Value) -> String {
 }
 
 fn every_answer() {
+    needs(&["dnsmasq", "dig"]);
     let network = Network::lay_out();
     rules();
     let _remote = Dnsmasq::start(Some(&network.wan), &remote_zone());

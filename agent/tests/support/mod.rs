@@ -34,6 +34,25 @@ fn permitted_flags() -> Option<&'static str> {
     })
 }
 
+/// How a case ends that needs a program which is not installed.
+pub(crate) const MISSING: i32 = 77;
+
+/// To be called at the beginning of a case that needs more than a kernel, ip, nft and ping.
+pub(crate) fn needs(programs: &[&str]) {
+    for program in programs {
+        let probe = Command::new(program)
+            .arg("--help")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if probe.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            eprintln!("{program} is not installed");
+            std::process::exit(MISSING);
+        }
+    }
+}
+
 /// Runs a command that has to work, given as one line.
 pub(crate) fn must(line: &str) {
     let mut words = line.split_whitespace();
