@@ -142,6 +142,7 @@ struct Task {
 }
 
 /// Who is answered once the next transaction is committed.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are batches: a box each would only cost")]
 enum Waiting {
     /// A batch that was taken, or that was there before.
     Batch { batch: BatchWork, accepted: u64, duplicate: bool },
