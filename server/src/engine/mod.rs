@@ -269,8 +269,6 @@ impl Engine {
                     state.names.identified(&identity);
                     self.pending.identified(batch.router, event.time, *identity);
                 }
-                // A flow of the router itself says so in its direction; nothing else asks for them yet.
-                Observation::OwnAddresses(_) => {}
                 Observation::Health(health) => {
                     update.warnings = Some(state.warnings.of_health(&health.warnings));
                     self.pending.health_sampled(batch.router, event.time, *health);

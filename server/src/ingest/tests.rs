@@ -194,6 +194,6 @@ fn the_routers_own_addresses_are_no_devices() {
         let event = v1::Event { time_us: NOW, kind: Some(Kind::HostIdentity(identity)) };
         check_event(event, NOW).expect("a right identity").what
     };
-    assert!(matches!(observed(true), Observation::OwnAddresses(_)));
+    assert!(matches!(observed(true), Observation::Own(_)));
     assert!(matches!(observed(false), Observation::Identity(_)));
 }

@@ -109,8 +109,6 @@ pub enum Observation {
     Bucket(Box<DnsBucket>),
     /// A device as its router knows it.
     Identity(Box<Identity>),
-    /// The router itself, on one of its interfaces: its addresses are no device's.
-    OwnAddresses(Box<Identity>),
     /// The router's own state.
     Health(Box<Health>),
     /// It is alive, and no more.
@@ -229,12 +227,7 @@ pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusa
             Observation::Own(check_identity(&identity, time, &mut clamped)?.addresses)
         }
         Some(Kind::HostIdentity(identity)) => {
-            let checked = Box::new(check_identity(&identity, time, &mut clamped)?);
-            if identity.is_router {
-                Observation::OwnAddresses(checked)
-            } else {
-                Observation::Identity(checked)
-            }
+            Observation::Identity(Box::new(check_identity(&identity, time, &mut clamped)?))
         }
         Some(Kind::RouterHealth(health)) => {
             Observation::Health(Box::new(check_health(&health, &mut clamped)?))
