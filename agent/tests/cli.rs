@@ -85,7 +85,13 @@ impl Managed {
 
     fn hear(&self) -> String {
         let mut text = [0; 256];
-        let len = self.manager.recv(&mut text).expect("a word within the time limit");
+        // A child that ends meanwhile interrupts the call.
+        let len = loop {
+            match self.manager.recv(&mut text) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => break result.expect("a word within the time limit"),
+            }
+        };
         String::from_utf8_lossy(&text[..len]).trim().to_owned()
     }
 
