@@ -320,8 +320,11 @@ impl FlowTable {
         self.stats.end_unseen += 1;
         out.push(self.reporter.flow(&entry, FlowPhase::End, true, now.unix_us));
         let hash = self.store.hash(&entry.key);
-        // Not now: a successor of the same key, begun since, must not look as if it had ended too.
-        self.recent.remember(hash, entry.last_us.max(entry.first_us), now.uptime_ms);
+        // A successor of the same key, begun since, must not look as if it had ended too. Where the start is the
+        // kernel's it tells the two apart; the last sight does not, for the row of a dump may be older than that.
+        let until_us =
+            if entry.start_is_kernels { entry.first_us } else { entry.last_us.max(entry.first_us) };
+        self.recent.remember(hash, until_us, now.uptime_ms);
     }
 
     fn entry(&mut self, message: &CtMessage, now: Moment, watched: bool) -> Entry {

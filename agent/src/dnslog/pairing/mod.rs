@@ -209,8 +209,13 @@ impl Pairing {
     /// Tells an answer to everyone who waits for what this question asked, before the answer came.
     fn answer_all(&mut self, place: usize, loose: &Loose, out: &mut Vec<DnsResponse>) {
         let Some(question) = self.waiting.remove(place) else { return };
-        let (name, rr_type, server) = (question.name.clone(), question.rr_type, question.server);
-        self.tell(question, None, &loose.outcome, out);
+        let (name, rr_type) = (question.name.clone(), question.rr_type);
+        // One of them was forwarded, for all of them; it need not be the oldest.
+        let server = question.server.or_else(|| {
+            let same = |other: &&Question| other.rr_type == rr_type && other.name == name;
+            self.waiting.iter().filter(same).find_map(|other| other.server)
+        });
+        self.tell(question, server, &loose.outcome, out);
         let mut place = 0;
         while let Some(other) = self.waiting.get(place) {
             let same = other.rr_type == rr_type && other.name == name;
