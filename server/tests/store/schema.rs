@@ -165,6 +165,19 @@ fn sqlite_connection(url: &DatabaseUrl) -> SqliteConnection {
     SqliteConnection::establish(path.to_str().unwrap()).unwrap()
 }
 
+/// Pages of the file that hold nothing.
+pub(crate) fn free_pages(url: &DatabaseUrl) -> i64 {
+    #[derive(QueryableByName)]
+    struct Free {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        freelist_count: i64,
+    }
+    let row: Free = diesel::sql_query("SELECT freelist_count FROM pragma_freelist_count")
+        .get_result(&mut sqlite_connection(url))
+        .unwrap();
+    row.freelist_count
+}
+
 /// Does to the database what no netmon-server would.
 pub(crate) fn execute(url: &DatabaseUrl, sql: &str) {
     match url {
