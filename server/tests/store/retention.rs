@@ -166,7 +166,7 @@ pub(crate) fn the_space_comes_back(url: &DatabaseUrl) {
     assert!(used < full * 6 / 10, "{full} bytes before, {used} after and {free} free pages");
     assert_eq!(all_flows(&store).len(), 10_000);
 
-    let cap = half / 2;
+    let cap = half * 3 / 4;
     let retention = Retention { max_size_bytes: cap, hours_days: 1, ..Retention::default() };
     sweep(&mut writer, &retention, NOON);
     writer.checkpoint().unwrap();
