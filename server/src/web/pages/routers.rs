@@ -59,7 +59,7 @@ fn view(row: RouterRow, now: Micros) -> RouterView {
         silent: now - last_heard > SILENT_US,
         last_heard: format::rfc3339(last_heard),
         heard_ago: format::duration(now - last_heard),
-        lag: row.lag_us.map(|us| format!("{} ms", us / 1000)).unwrap_or_default(),
+        lag: row.lag_us.map(lag).unwrap_or_default(),
         skew: row.clock_skew_us.map(skew).unwrap_or_default(),
         version: row.agent_version.unwrap_or_default(),
         host: host.join(", "),
@@ -79,6 +79,11 @@ fn view(row: RouterRow, now: Micros) -> RouterView {
             })
             .collect(),
     }
+}
+
+/// Milliseconds, as long as they say something.
+fn lag(us: i64) -> String {
+    if us < 10_000_000 { format!("{} ms", us / 1000) } else { format::duration(us) }
 }
 
 /// Small differences are the network's; they are not worth a reader's time.
