@@ -253,7 +253,7 @@ impl Engine {
                     self.pending.drops.push(Observed { router: batch.router, time: event.time, what: *drop });
                 }
                 Observation::Alive => {}
-                Observation::Own(addresses) => state.own.extend(addresses),
+                Observation::Own(addresses) => state.own_addresses(addresses),
                 Observation::Dns(response) => {
                     // The original agent may tell an answer more than once.
                     if batch.http.is_some() && !state.told.is_new(event.time, &response) {

@@ -18,6 +18,9 @@ use crate::{
     ingest::{FlowReport, Phase},
 };
 
+/// Addresses of a router itself that are remembered.
+const MOST_OWN: usize = 1024;
+
 /// A rate is shown until the next report is overdue: for twice the time that it was computed over, within
 /// these limits. A flow that stands still is not reported.
 const RATE_VALID_US: std::ops::RangeInclusive<Micros> = 3_000_000..=25_000_000;
@@ -72,6 +75,15 @@ fn run_tag(id: u64) -> u64 {
 }
 
 impl RouterState {
+    /// The router holds these. An agent tells all of them again and again, so that those that it no longer
+    /// has may be forgotten when there are too many.
+    pub(super) fn own_addresses(&mut self, addresses: Vec<IpAddr>) {
+        if self.own.len() + addresses.len() > MOST_OWN {
+            self.own.clear();
+        }
+        self.own.extend(addresses.into_iter().take(MOST_OWN));
+    }
+
     pub(super) fn new(name: &str, known: Known) -> Self {
         let mut tuples = Tuples::default();
         let mut by_key: FxHashMap<FlowKey, u64> = FxHashMap::default();

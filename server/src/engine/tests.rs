@@ -292,3 +292,13 @@ fn what_ended_just_now_is_shown_for_a_while() {
     assert_eq!(lab.engine.live(NOW + RECENT_US).flows.len(), 1);
     assert_eq!(lab.engine.live(NOW + RECENT_US + 1).flows.len(), 0);
 }
+
+#[test]
+fn a_routers_own_addresses_take_a_bounded_room() {
+    let mut state = RouterState::new("home", Known::default());
+    for third in 0..=255 {
+        state.own_addresses((0..=255).map(|last| [10, 0, third, last].into()).collect());
+    }
+    assert!(state.own.len() <= 1024, "{} addresses", state.own.len());
+    assert!(state.own.contains(&IpAddr::from([10, 0, 255, 255])), "the latest are known");
+}
