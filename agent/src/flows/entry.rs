@@ -132,11 +132,11 @@ impl Entry {
             }
             self.counters = counters;
         }
-        let before = (self.status & !status::DYING, self.mark, self.tcp_state);
+        let before = (self.status & !status::DYING, self.mark, self.tcp_state, self.start_is_kernels);
         self.status = message.status.unwrap_or(self.status);
         self.mark = message.mark.unwrap_or(self.mark);
         self.learn(message);
-        changed |= before != (self.status & !status::DYING, self.mark, self.tcp_state);
+        changed |= before != (self.status & !status::DYING, self.mark, self.tcp_state, self.start_is_kernels);
         self.dirty |= changed;
         changed
     }

@@ -304,7 +304,8 @@ impl FlowTable {
         if let Some(slot) = self.store.find(hash, key) {
             match self.relation(slot, hash, message) {
                 Relation::Same => return self.store.remove(slot).map_or(Ending::Unknown, Ending::Known),
-                Relation::Predecessor => {}
+                // Ours was taken for the later one by a row: who gets our reports must know that first.
+                Relation::Predecessor => self.tell_change(slot, now, out),
                 Relation::Successor => {
                     self.end_unseen(slot, now, out);
                     out.push(unseen_gap(1, now));
@@ -313,6 +314,14 @@ impl FlowTable {
             }
         }
         if self.recent.has_ended(hash, message.start_us) { Ending::Repeated } else { Ending::Unknown }
+    }
+
+    /// Reports a flow that changed since its last report.
+    fn tell_change(&mut self, slot: u32, now: Moment, out: &mut Vec<Event>) {
+        if let Some(entry) = self.store.get_mut(slot).filter(|entry| entry.dirty) {
+            entry.dirty = false;
+            out.push(self.reporter.flow(entry, FlowPhase::Progress, false, now.unix_us));
+        }
     }
 
     fn end_unseen(&mut self, slot: u32, now: Moment, out: &mut Vec<Event>) {

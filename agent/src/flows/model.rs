@@ -5,7 +5,7 @@
 //! and a dump is a picture taken earlier than it is read. In the end every entry must have been reported
 //! as one flow with one end and with the kernel's own counters.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use netmon_proto::v1::{Event, Flow, FlowPhase, event::Kind as EventKind};
 use proptest::prelude::*;
@@ -273,9 +273,33 @@ fn run(steps: &[Step], stamped: bool, lossy: bool) -> World {
     world
 }
 
+/// What a server makes of the reports: one under a new id of a tuple and conntrack id that an open flow has shows
+/// that one to be over, unless it tells of a flow that began earlier. So nothing more may come of the former.
+fn check_nothing_is_displaced(world: &World) -> Result<(), TestCaseError> {
+    let mut tenants: HashMap<(&[u8], u32), (u64, i64)> = HashMap::new();
+    let mut over = BTreeSet::new();
+    for flow in world.flows() {
+        prop_assert!(!over.contains(&flow.flow_id), "shown to be over before: {:?}", flow);
+        let key = (&*flow.src_ip, flow.conntrack_id);
+        if let Some(&(tenant, start_us)) = tenants.get(&key).filter(|(tenant, _)| *tenant != flow.flow_id) {
+            if flow.kernel_start_us != 0 && flow.kernel_start_us < start_us {
+                continue;
+            }
+            over.insert(tenant);
+        }
+        if flow.phase() == FlowPhase::End {
+            tenants.remove(&key);
+        } else {
+            tenants.insert(key, (flow.flow_id, flow.kernel_start_us));
+        }
+    }
+    Ok(())
+}
+
 fn check(steps: &[Step], stamped: bool) -> Result<(), TestCaseError> {
     let world = run(steps, stamped, false);
     prop_assert_eq!(world.table.len(), 0, "flows are left over");
+    check_nothing_is_displaced(&world)?;
 
     let mut ended = BTreeSet::new();
     let mut totals: BTreeMap<u64, u64> = BTreeMap::new();

@@ -59,10 +59,7 @@ impl FlowTable {
     /// Reports every flow that changed since its last report.
     pub fn flush_progress(&mut self, now: Moment, out: &mut Vec<Event>) {
         for slot in 0..self.store.slots() {
-            if let Some(entry) = self.store.get_mut(slot).filter(|entry| entry.dirty) {
-                entry.dirty = false;
-                out.push(self.reporter.flow(entry, FlowPhase::Progress, false, now.unix_us));
-            }
+            self.tell_change(slot, now, out);
         }
     }
 }

@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 pub use live::{LiveFlow, LiveSnapshot, Rate};
 use names::RecentFlow;
 use pending::Pending;
-use router::RouterState;
+use router::{RouterState, Tenant};
 
 use crate::{
     domain::{
@@ -310,7 +310,7 @@ impl Engine {
         time: Micros,
         report: FlowReport,
     ) {
-        if let Some(other) = state.displaced_by(&report) {
+        if let Tenant::Over(other) = state.tenant(&report) {
             Self::end_unseen(state, pending, recent, other, time);
         }
         let Some(touch) = state.take_report(router, time, report, ids) else { return };

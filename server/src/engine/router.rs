@@ -47,6 +47,19 @@ pub(super) struct RouterState {
     pub(super) warnings: Warnings,
 }
 
+/// What an open flow is to another one of the same tuple, see [`RouterState::tenant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tenant {
+    /// There is none.
+    None,
+    /// It is the same flow, under an id of an earlier run.
+    Same(u64),
+    /// It is over: the kernel uses its tuple for another one.
+    Over(u64),
+    /// It began later, and goes on: the report is a late one.
+    Later,
+}
+
 #[derive(Debug)]
 struct Sync {
     id: u64,
@@ -159,14 +172,19 @@ impl RouterState {
             .collect()
     }
 
-    /// An open flow that the report shows to be over, because the kernel uses its tuple for another one.
-    pub(super) fn displaced_by(&self, report: &FlowReport) -> Option<u64> {
+    /// What the open flow of its tuple is to the flow that a report with a new id is about.
+    pub(super) fn tenant(&self, report: &FlowReport) -> Tenant {
         if report.flow_id == 0 || self.open.contains_key(&report.flow_id) {
-            return None;
+            return Tenant::None;
         }
-        let other = *self.by_key.get(&report.key)?;
-        let entry = self.open.get(&other)?;
-        (!continues(&entry.record, report)).then_some(other)
+        let open =
+            self.by_key.get(&report.key).and_then(|other| Some((*other, &self.open.get(other)?.record)));
+        match open {
+            None => Tenant::None,
+            Some((_, open)) if began_before(report, open) => Tenant::Later,
+            Some((other, open)) if continues(open, report) => Tenant::Same(other),
+            Some((other, _)) => Tenant::Over(other),
+        }
     }
 
     /// Takes a report into the table: the flow it names, the one it continues, or a new one.
@@ -195,8 +213,11 @@ impl RouterState {
         }
         let mut began = false;
         if !self.open.contains_key(&flow_id) {
-            let other = self.by_key.get(&report.key).filter(|_| report.flow_id != 0);
-            let continued = other.and_then(|other| self.open.remove(other));
+            let tenant = self.tenant(&report);
+            let continued = match tenant {
+                Tenant::Same(other) => self.open.remove(&other),
+                Tenant::None | Tenant::Over(_) | Tenant::Later => None,
+            };
             let entry = continued.unwrap_or_else(|| {
                 began = true;
                 let mut entry = new_entry(router, time, &report, flow_id, ids);
@@ -208,8 +229,10 @@ impl RouterState {
                 entry
             });
             // A late report of an earlier flow does not make that one the tuple's.
-            if !(began && self.tuples.is_earlier(&self.open, self.by_key.get(&report.key), report.first_seen))
-            {
+            let is_earlier = tenant == Tenant::Later
+                || began
+                    && self.tuples.is_earlier(&self.open, self.by_key.get(&report.key), report.first_seen);
+            if !is_earlier {
                 self.by_key.insert(report.key, flow_id);
             }
             self.open.insert(flow_id, entry);
@@ -331,6 +354,13 @@ fn recent_flow(record: &FlowRecord) -> Option<RecentFlow> {
         last_seen: record.last_seen,
         name: record.name.clone(),
     })
+}
+
+/// Whether a report is about a flow that began before the open one. The end of a flow may be told after the
+/// beginning of the next one of its tuple, and after a row of the kernel's table made the agent take the next one
+/// for it: its end then comes under an id of its own.
+fn began_before(report: &FlowReport, open: &FlowRecord) -> bool {
+    report.kernel_start.zip(open.kernel_start).is_some_and(|(start, open)| start < open)
 }
 
 /// Whether a report under a new id is about a flow that is open under an id of an earlier run.

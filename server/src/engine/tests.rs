@@ -302,3 +302,42 @@ fn a_routers_own_addresses_take_a_bounded_room() {
     assert!(state.own.len() <= 1024, "{} addresses", state.own.len());
     assert!(state.own.contains(&IpAddr::from([10, 0, 255, 255])), "the latest are known");
 }
+
+/// The agent took the row of the second flow for the first, whose end comes late and thus under an id of its own.
+#[test]
+fn the_late_end_of_an_earlier_flow_does_not_end_the_one_that_uses_its_tuple() {
+    let at = |start: Micros, report| FlowReport {
+        kernel_start: Some(NOW + start),
+        first_seen: NOW + start,
+        ..report
+    };
+    let mut lab = Lab::new();
+    let begun = lab.flows(vec![report(Phase::New, RUN_A | 1, 5000, bytes(0, 0))]);
+    let row = lab.flows(vec![at(20, report(Phase::Progress, RUN_A | 1, 5000, bytes(200, 0)))]);
+    let first = lab.flows(vec![at(5, report(Phase::End { seen: true }, RUN_A | 2, 5000, bytes(100, 0)))]);
+    let second = lab.flows(vec![at(20, report(Phase::End { seen: true }, RUN_A | 1, 5000, bytes(300, 0)))]);
+
+    let ends = |changes: &Changes| -> Vec<(u64, Micros, Option<End>)> {
+        changes.finished.iter().map(|flow| (flow.flow_id, flow.first_seen - NOW, flow.end)).collect()
+    };
+    assert_eq!(ends(&first), [(RUN_A | 2, 5, Some(End::Seen))]);
+    assert_eq!(ends(&second), [(RUN_A | 1, 20, Some(End::Seen))]);
+    assert!(first.gaps.is_empty(), "{:?}", first.gaps);
+    assert_eq!(rolled_up(&[begun, row, first, second]), (2, bytes(400, 0)));
+}
+
+/// The same, and the agent is started again before the second flow ends: its tuple must still be found.
+#[test]
+fn a_flow_beside_which_an_earlier_one_ended_late_is_joined_by_the_next_run() {
+    let at = |start: Micros, report| FlowReport {
+        kernel_start: Some(NOW + start),
+        first_seen: NOW + start,
+        ..report
+    };
+    let mut lab = Lab::new();
+    let mut told = vec![lab.flows(vec![at(20, report(Phase::New, RUN_A | 1, 5000, bytes(200, 0)))])];
+    told.push(lab.flows(vec![at(5, report(Phase::End { seen: true }, RUN_A | 2, 5000, bytes(100, 0)))]));
+    told.push(lab.flows(vec![at(20, report(Phase::Found, RUN_B | 1, 5000, bytes(200, 0)))]));
+    told.push(lab.flows(vec![at(20, report(Phase::End { seen: true }, RUN_B | 1, 5000, bytes(300, 0)))]));
+    assert_eq!(rolled_up(&told), (2, bytes(400, 0)));
+}
