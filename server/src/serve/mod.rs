@@ -58,7 +58,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     let database = options.database_url.clone();
     let (store, writer, notice) = tokio::task::spawn_blocking(move || {
         let store = Store::open_or_set_aside(&database, SystemClock.now())?;
-        let writer = store.writer()?;
+        let mut writer = store.writer()?;
+        writer.begin_day(SystemClock.now())?;
         let notice = store.reader().setting(SET_ASIDE)?;
         Ok::<_, crate::store::StoreError>((store, writer, notice))
     })

@@ -167,11 +167,6 @@ impl ServeArgs {
             .map_err(|problem| ConfigError { file: name.clone(), problem })?;
         let database_url =
             self.database_url.or(from_file).unwrap_or_else(|| DatabaseUrl::Sqlite(data.join(DATABASE_FILE)));
-        if file.max_size.is_some() && matches!(database_url, DatabaseUrl::Postgres(_)) {
-            // Its files do not shrink when rows are removed: the cap would remove one row after the other.
-            let problem = "max_size: works with SQLite alone; with Postgres shorten the periods of retention";
-            return Err(ConfigError { file: name, problem: problem.to_owned() });
-        }
         Ok(Options {
             listen: match self.listen.or(file.listen) {
                 Some(listen) => listen,
@@ -303,10 +298,6 @@ mod tests {
             ("tls_key: /a", "FILE: tls_key is given without tls_cert"),
             ("tls_only: true", "FILE: tls_only needs a certificate: make one with netmon-server cert"),
             ("listen: here", "FILE: listen: invalid socket address syntax at line 1 column 9"),
-            (
-                "max_size: 1GB\ndatabase_url: postgres://localhost/netmon",
-                "FILE: max_size: works with SQLite alone; with Postgres shorten the periods of retention",
-            ),
             (
                 "reverse_dns_per_second: 1000",
                 "FILE: reverse_dns_per_second: 1000 is not within 0 (off) to 100",

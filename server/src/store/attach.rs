@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use diesel::dsl::max;
 use diesel::prelude::*;
 
 use super::address::Address;
@@ -62,13 +61,16 @@ fn holders(connection: &mut Connection, router: RouterId) -> Result<Vec<(IpAddr,
 
 fn answers(connection: &mut Connection, router: RouterId) -> Result<Vec<KnownAnswer>, StoreError> {
     type Row = (i64, Micros, Address, String, Option<Address>, Option<i64>);
-    let newest: Option<i64> =
-        on_backend!(&mut *connection, |c| dns_queries::table.select(max(dns_queries::id)).first(c))?;
-    let after = newest.unwrap_or(0) - QUESTIONS;
+    let oldest: Option<i64> = on_backend!(&mut *connection, |c| dns_queries::table
+        .select(dns_queries::id)
+        .order(dns_queries::id.desc())
+        .offset(QUESTIONS)
+        .first(c)
+        .optional())?;
     let rows: Vec<Row> = on_backend!(connection, |c| dns_queries::table
         .inner_join(dns_answers::table.on(dns_answers::query_id.eq(dns_queries::id)))
         .inner_join(domains::table.on(dns_queries::domain_id.eq(domains::id)))
-        .filter(dns_queries::id.gt(after))
+        .filter(dns_queries::id.gt(oldest.unwrap_or(i64::MIN)))
         .filter(dns_queries::router_id.eq(router.0))
         .filter(dns_queries::rcode.eq(0))
         .order((dns_queries::id, dns_answers::position))

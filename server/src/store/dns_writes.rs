@@ -4,16 +4,13 @@ use std::borrow::Cow;
 
 use diesel::prelude::*;
 
-use super::StoreError;
 use super::address::Address;
 use super::connection::{Connection, on_backend};
 use super::intern::{CHUNK, Interned};
-use super::schema::{dns_answers, dns_buckets, dns_queries, id_blocks};
+use super::schema::{dns_answers, dns_buckets, dns_queries};
 use super::text::clean;
+use super::{StoreError, ids};
 use crate::domain::{DnsBucket, DnsData, DnsResponse, Observed};
-
-/// The name of the questions' ids in `id_blocks`.
-const QUERY_IDS: &str = "dns_query";
 
 #[derive(Insertable)]
 #[diesel(table_name = dns_queries, treat_none_as_default_value = false)]
@@ -64,14 +61,10 @@ pub(super) fn insert_responses(
     if responses.is_empty() {
         return Ok(());
     }
-    let count = i64::try_from(responses.len()).unwrap_or(i64::MAX);
-    let next: i64 = on_backend!(&mut *connection, |c| diesel::update(id_blocks::table.find(QUERY_IDS))
-        .set(id_blocks::next_id.eq(id_blocks::next_id + count))
-        .returning(id_blocks::next_id)
-        .get_result(c))?;
+    let first = ids::take(connection, ids::DNS_QUERY, responses.len())?;
     let mut queries = Vec::with_capacity(responses.len());
     let mut answers = Vec::new();
-    for (id, Observed { router, time, what }) in (next - count..).zip(responses) {
+    for (id, Observed { router, time, what }) in (first..).zip(responses) {
         // Every name was made known before.
         let Some(domain_id) = interned.domain(&what.name) else { continue };
         queries.push(NewQuery {

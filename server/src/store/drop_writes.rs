@@ -2,16 +2,17 @@
 
 use diesel::prelude::*;
 
-use super::StoreError;
 use super::address::Address;
 use super::connection::{Connection, on_backend};
 use super::intern::{CHUNK, Interned};
 use super::schema::firewall_drops;
+use super::{StoreError, ids};
 use crate::domain::{FirewallDrop, Observed};
 
 #[derive(Insertable)]
 #[diesel(table_name = firewall_drops, treat_none_as_default_value = false)]
 struct NewDrop {
+    id: i64,
     router_id: i64,
     device_id: Option<i64>,
     host_id: Option<i64>,
@@ -34,26 +35,35 @@ struct NewDrop {
     left_out: i64,
 }
 
-/// Adds drops.
+/// Adds drops. Their ids are taken in the same transaction, so that none is lost or given twice.
 pub(super) fn insert(
     connection: &mut Connection,
     interned: &Interned,
     drops: &[Observed<FirewallDrop>],
 ) -> Result<(), StoreError> {
-    for chunk in drops.chunks(CHUNK) {
-        let rows: Vec<NewDrop> = chunk.iter().filter_map(|drop| row(interned, drop)).collect();
+    if drops.is_empty() {
+        return Ok(());
+    }
+    let first = ids::take(connection, ids::FIREWALL_DROP, drops.len())?;
+    let rows: Vec<NewDrop> = (first..).zip(drops).filter_map(|(id, drop)| row(interned, id, drop)).collect();
+    for rows in rows.chunks(CHUNK) {
         on_backend!(&mut *connection, |c| diesel::insert_into(firewall_drops::table)
-            .values(&rows)
+            .values(rows)
             .execute(c))?;
     }
     Ok(())
 }
 
-fn row(interned: &Interned, Observed { router, time, what }: &Observed<FirewallDrop>) -> Option<NewDrop> {
+fn row(
+    interned: &Interned,
+    id: i64,
+    Observed { router, time, what }: &Observed<FirewallDrop>,
+) -> Option<NewDrop> {
     let device = |address| interned.device(*router, address);
     let host = |address| if device(address).is_none() { interned.host(address) } else { None };
     let interface = |name: &str| if name.is_empty() { None } else { interned.label(name) };
     Some(NewDrop {
+        id,
         router_id: router.0,
         device_id: device(what.src).or_else(|| device(what.dst)),
         host_id: host(what.src).or_else(|| host(what.dst)),

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use diesel::prelude::*;
 
-use super::StoreError;
 use super::connection::{Connection, on_backend};
 use super::schema::{gaps, raw_events};
 use super::text::clean;
+use super::{StoreError, ids};
 use crate::domain::{GapRow, RawEvent};
 
 /// Rows of one multi-row statement.
@@ -27,6 +27,7 @@ struct NewGap<'a> {
 #[derive(Insertable)]
 #[diesel(table_name = raw_events, treat_none_as_default_value = false)]
 struct NewRawEvent<'a> {
+    id: i64,
     router_id: i64,
     kind: i16,
     time_us: i64,
@@ -54,10 +55,15 @@ pub(super) fn insert_gaps(connection: &mut Connection, missing: &[GapRow]) -> Re
 
 /// Adds events as they came.
 pub(super) fn insert_raw(connection: &mut Connection, events: &[RawEvent]) -> Result<(), StoreError> {
-    for chunk in events.chunks(CHUNK) {
-        let rows: Vec<NewRawEvent<'_>> = chunk
-            .iter()
-            .map(|event| NewRawEvent {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let first = ids::take(connection, ids::RAW_EVENT, events.len())?;
+    for (chunk, first) in events.chunks(CHUNK).zip((first..).step_by(CHUNK)) {
+        let rows: Vec<NewRawEvent<'_>> = (first..)
+            .zip(chunk)
+            .map(|(id, event)| NewRawEvent {
+                id,
                 router_id: event.router.0,
                 kind: event.kind,
                 time_us: event.time,

@@ -42,10 +42,14 @@ pub(super) fn last_ended_of(
     limit: i64,
 ) -> Result<Vec<FlowRecord>, StoreError> {
     // Of the newest rows, whoever's they are: an index by router would cost more than it is worth.
-    let newest: Option<i64> =
-        on_backend!(&mut *connection, |c| flows::table.select(diesel::dsl::max(flows::id)).first(c))?;
+    let oldest: Option<i64> = on_backend!(&mut *connection, |c| flows::table
+        .select(flows::id)
+        .order(flows::id.desc())
+        .offset(4 * limit)
+        .first(c)
+        .optional())?;
     let rows: Vec<Joined<EndedRow>> = on_backend!(connection, |c| joined!(flows)
-        .filter(flows::id.gt(newest.unwrap_or(0) - 4 * limit))
+        .filter(flows::id.gt(oldest.unwrap_or(i64::MIN)))
         .filter(flows::router_id.eq(router.0))
         .order(flows::id.desc())
         .limit(limit)

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::rollup_table::{HOSTS, ROLLUPS, SERVICES};
-use super::{StoreError, Writer, fold, space, sweep};
+use super::{StoreError, Writer, days, fold, ids, space, sweep};
 use crate::domain::{MINUTE_US, Micros};
 
 const DAY_US: Micros = 24 * 60 * MINUTE_US;
@@ -79,28 +79,45 @@ pub(super) struct Timed {
     pub(super) counted: bool,
     /// A table of its parts, and the column that names the row they belong to.
     pub(super) parts: Option<(&'static str, &'static str)>,
+    /// The name of its ids in `id_blocks`, if they come from there: then Postgres keeps it in one part a day.
+    pub(super) ids: &'static str,
 }
 
 const FLOWS: Timed =
-    Timed { table: "flows", ended: "last_seen_us", began: "first_seen_us", counted: true, parts: None };
+    Timed { began: "first_seen_us", counted: true, ids: ids::FLOW, ..timed("flows", "last_seen_us") };
 
 const fn timed(table: &'static str, time: &'static str) -> Timed {
-    Timed { table, ended: time, began: time, counted: false, parts: None }
+    Timed { table, ended: time, began: time, counted: false, parts: None, ids: "" }
 }
 
-const RAW: Timed = timed("raw_events", "time_us");
+impl Timed {
+    /// Whether Postgres keeps it in one part a day.
+    pub(super) fn is_daily(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
+    /// The table, and that of its parts.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.table).chain(self.parts.map(|(table, _)| table))
+    }
+}
+
+const RAW: Timed = Timed { ids: ids::RAW_EVENT, ..timed("raw_events", "time_us") };
 const GAPS: Timed = timed("gaps", "to_us");
 
-const DROPS: Timed = timed("firewall_drops", "time_us");
-const DNS_QUERIES: Timed =
-    Timed { parts: Some(("dns_answers", "query_id")), ..timed("dns_queries", "time_us") };
+const DROPS: Timed = Timed { ids: ids::FIREWALL_DROP, ..timed("firewall_drops", "time_us") };
+const DNS_QUERIES: Timed = Timed {
+    parts: Some(("dns_answers", "query_id")),
+    ids: ids::DNS_QUERY,
+    ..timed("dns_queries", "time_us")
+};
 const DNS_BUCKETS: Timed = timed("dns_buckets", "bucket_start_us");
 
 /// DNS questions, with their answers.
 const DNS: [Timed; 2] = [DNS_QUERIES, DNS_BUCKETS];
 
-/// What the size cap takes from.
-pub(super) const CAPPED: [Timed; 4] = [FLOWS, DNS_QUERIES, DROPS, RAW];
+/// The largest tables: what the size cap takes from.
+pub(super) const BIG: [Timed; 4] = [FLOWS, DNS_QUERIES, DROPS, RAW];
 
 /// A router's own state, by minute.
 const STATES: [&str; 2] = ["router_minutes", "interface_minutes"];
@@ -108,6 +125,10 @@ const STATES: [&str; 2] = ["router_minutes", "interface_minutes"];
 /// One table's part of a sweep.
 #[derive(Clone, Copy, Debug)]
 enum Task {
+    /// Room for this day and the next.
+    Begin(Micros),
+    /// Whole days before this time.
+    Days(Timed, Micros),
     /// Rows whose time is before this one.
     Timed(Timed, Micros),
     /// Buckets of the rollup at this place before this one.
@@ -155,14 +176,29 @@ pub(super) enum Went {
     Through,
 }
 
+impl Timed {
+    /// Taking away what ended before this time: whole days first, then row by row what is in no day.
+    fn tasks(self, before: Micros) -> impl Iterator<Item = Task> {
+        let days = self.is_daily().then_some(Task::Days(self, before));
+        days.into_iter().chain([Task::Timed(self, before)])
+    }
+}
+
 impl Retention {
     /// A pass over all tables, at this time.
     #[must_use]
     pub fn sweep(&self, now: Micros) -> Sweep {
         let before = |days: u32| (days > 0).then(|| now - i64::from(days) * DAY_US);
-        let mut tasks = Vec::new();
-        for (table, days) in [(FLOWS, self.flows_days), (RAW, self.raw_days), (GAPS, self.incidents_days)] {
-            tasks.extend(before(days).map(|before| Task::Timed(table, before)));
+        let mut tasks = vec![Task::Begin(now)];
+        for (table, days) in [
+            (FLOWS, self.flows_days),
+            (DNS_QUERIES, self.dns_days),
+            (DNS_BUCKETS, self.dns_days),
+            (DROPS, self.drops_days),
+            (RAW, self.raw_days),
+            (GAPS, self.incidents_days),
+        ] {
+            tasks.extend(before(days).into_iter().flat_map(|before| table.tasks(before)));
         }
         for table in STATES {
             let minute = before(self.minutes_days).map(|before| before.div_euclid(MINUTE_US));
@@ -199,7 +235,7 @@ impl Retention {
         let before = now - i64::from(self.dns_days) * DAY_US;
         let tasks: Vec<Task> = match self.dns_days {
             0 => Vec::new(),
-            _ => DNS.iter().map(|table| Task::Timed(*table, before)).chain([Task::Space(0)]).collect(),
+            _ => DNS.iter().flat_map(|table| table.tasks(before)).chain([Task::Space(0)]).collect(),
         };
         Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
     }
@@ -215,14 +251,21 @@ impl Sweep {
         let Some(task) = self.task else { return Ok(Step::Done { removed: self.removed }) };
         let (at, rows) = (self.at, self.rows);
         let began = Instant::now();
-        let went = writer.maintain(|connection| match task {
+        let result = writer.maintain(|connection| match task {
+            Task::Begin(now) => days::begin(connection, now),
+            Task::Days(table, before) => days::drop_before(connection, &table, before, at),
             Task::Timed(table, before) => sweep::rows(connection, &table, before, at, rows),
             Task::Buckets(place, before) => sweep::buckets(connection, &ROLLUPS[place], before, rows),
             Task::Minutes(table, before) => sweep::minutes(connection, table, before, rows),
             Task::Fold(place, before, top) => fold::buckets(connection, place, before, top, rows),
             Task::Size(most) => space::shrink(connection, most, rows),
             Task::Space(most) => space::give_back(connection, most, rows),
-        })?;
+        });
+        let went = match (result, task) {
+            // Somebody reads for long. The other tables need not wait for it; the next sweep tries again.
+            (Err(StoreError::Busy), Task::Days(..) | Task::Size(_)) => Went::Through,
+            (result, _) => result?,
+        };
         match went {
             Went::On { removed, at } => {
                 self.at = at;

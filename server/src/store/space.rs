@@ -2,10 +2,10 @@
 
 use diesel::connection::SimpleConnection as _;
 
-use super::StoreError;
 use super::connection::Connection;
-use super::retention::{CAPPED, Timed, Went};
+use super::retention::{BIG, Timed, Went};
 use super::sweep::{number, take};
+use super::{StoreError, days};
 
 /// Empty pages that stay in the file, for the rows of the next minutes: one of so many pages, and so many at least.
 const SPARE_SHARE: i64 = 50;
@@ -44,13 +44,17 @@ fn used_bytes(connection: &mut Connection) -> Result<u64, StoreError> {
     Ok(used.max(0).cast_unsigned())
 }
 
-/// Takes the oldest rows away, of whatever kind, while the database is larger than it may be.
+/// Takes the oldest rows away, of whatever kind, while the database is larger than it may be. Postgres' files shrink
+/// by whole days alone.
 pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Result<Went, StoreError> {
     if used_bytes(connection)? <= most / 100 * CAPPED_PERCENT {
         return Ok(Went::Through);
     }
+    if matches!(connection, Connection::Postgres(_)) {
+        return days::drop_oldest(connection);
+    }
     let mut oldest: Option<(i64, Timed)> = None;
-    for table in CAPPED {
+    for table in BIG {
         let Timed { table: name, ended, .. } = table;
         let query = format!("SELECT (SELECT {ended} FROM {name} ORDER BY id LIMIT 1) AS number");
         if let Some(time) = number(connection, query)?

@@ -6,12 +6,12 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::StoreError;
 use super::connection::{Connection, on_backend};
 use super::retention::{Timed, Went};
 use super::rollup_table::{FIGURES, Rollup, add_up};
 use super::rows::Sums;
 use super::totals::{WATCHED, sums};
+use super::{StoreError, days};
 
 #[derive(QueryableByName)]
 struct Part {
@@ -48,10 +48,13 @@ pub(super) fn rows(
     rows: i64,
 ) -> Result<Went, StoreError> {
     let Timed { table, ended, began, .. } = what;
+    // What Postgres has in parts goes by them.
+    let by_days = what.is_daily() && matches!(connection, Connection::Postgres(_));
+    let below = if by_days { days::FIRST_ID } else { i64::MAX };
     let part: Part = {
         let query = format!(
             "SELECT MAX(id) AS last, MIN(began) AS oldest FROM \
-             (SELECT id, {began} AS began FROM {table} WHERE id > {after} ORDER BY id LIMIT {rows}) AS part"
+             (SELECT id, {began} AS began FROM {table} WHERE id > {after} AND id < {below} ORDER BY id LIMIT {rows}) AS part"
         );
         on_backend!(&mut *connection, |c| diesel::sql_query(query).get_result(c))?
     };

@@ -3,17 +3,13 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::connection::{Connection, Purpose, on_backend};
+use super::connection::{Connection, Purpose};
 use super::intern::Interned;
-use super::schema::id_blocks;
 use super::{
-    AttachedRouter, DatabaseUrl, StoreError, attach, damage, dns_writes, drop_writes, event_writes,
-    flow_writes, health_writes, http_batches, identities, rollup, router, settings, space,
+    AttachedRouter, DatabaseUrl, StoreError, attach, damage, days, dns_writes, drop_writes, event_writes,
+    flow_writes, health_writes, http_batches, identities, ids, rollup, router, settings, space,
 };
 use crate::domain::{Changes, CursorMove, Micros, RouterId};
-
-/// The name of the flows' ids in `id_blocks`.
-const FLOW_IDS: &str = "flow";
 
 /// The one connection that writes, with what it remembers of the dimension tables.
 ///
@@ -88,15 +84,15 @@ impl Writer {
     /// Takes `count` row ids for flows that nobody else gets, and gives the first of them. Those that are not
     /// used are lost, which is no harm.
     pub fn reserve_flow_ids(&mut self, count: i64) -> Result<i64, StoreError> {
+        let count = usize::try_from(count).unwrap_or(0);
         self.with_connection(|connection| {
-            connection.write(|connection| {
-                let next: i64 = on_backend!(connection, |c| diesel::update(id_blocks::table.find(FLOW_IDS))
-                    .set(id_blocks::next_id.eq(id_blocks::next_id + count))
-                    .returning(id_blocks::next_id)
-                    .get_result(c))?;
-                Ok(next - count)
-            })
+            connection.write(|connection| ids::take(connection, ids::FLOW, count))
         })
+    }
+
+    /// Makes room for the rows of this day and the next. Asked for at the start, and by every sweep of retention.
+    pub fn begin_day(&mut self, now: Micros) -> Result<(), StoreError> {
+        self.maintain(|connection| days::begin(connection, now)).map(drop)
     }
 
     /// A fact that the server keeps about itself.

@@ -21,7 +21,7 @@ struct Line {
 }
 
 /// What a query gives, one text a row. NULL reads "-".
-fn lines(url: &DatabaseUrl, columns: &[&str], rest: &str) -> Vec<String> {
+pub(crate) fn lines(url: &DatabaseUrl, columns: &[&str], rest: &str) -> Vec<String> {
     let text = |column: &&str| match url {
         DatabaseUrl::Sqlite(_) => {
             format!(
@@ -63,7 +63,7 @@ fn identity(router: RouterId, mac: Option<Mac>, addresses: &[&str]) -> Changes {
     Changes { identities: vec![observed(router, identity)], ..Changes::default() }
 }
 
-fn firewall_drop(src: &str, dst: &str) -> FirewallDrop {
+pub(crate) fn firewall_drop(src: &str, dst: &str) -> FirewallDrop {
     FirewallDrop {
         hook: Hook::Forward,
         prefix: "DROP_FWD".to_owned(),
@@ -80,6 +80,20 @@ fn firewall_drop(src: &str, dst: &str) -> FirewallDrop {
         src_mac: Some(PHONE),
         length: 60,
         left_out: 3,
+    }
+}
+
+pub(crate) fn dns_response() -> DnsResponse {
+    let (kind, ttl_s) = (1, Some(60));
+    let data = DnsData::Address(ip("203.0.113.5"));
+    DnsResponse {
+        client: ip("192.168.1.20"),
+        name: "www.example.org".to_owned(),
+        kind,
+        rcode: 0,
+        answers: vec![DnsAnswer { name: "www.example.org".to_owned(), kind, data, ttl_s }],
+        resolver: None,
+        cached: false,
     }
 }
 

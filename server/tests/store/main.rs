@@ -6,6 +6,7 @@
 mod away;
 mod checks;
 mod commits;
+mod days;
 mod events;
 mod failures;
 mod flows;
@@ -95,6 +96,9 @@ const STORIES: &[(&str, Story)] = stories![
 /// Stories about Postgres alone.
 const POSTGRES_STORIES: &[(&str, Story)] = stories![
     checks::a_sqlite_database_is_imported,
+    days::a_day_goes_at_once,
+    days::there_is_a_part_for_every_row,
+    days::a_cap_takes_whole_days,
     schema::both_databases_have_the_same_columns,
     failures::a_read_only_postgres_counts_as_full
 ];

@@ -1,18 +1,19 @@
 //! What is taken away, what stays, and that the sums know of both.
 
-use netmon_server::domain::{Changes, Counters, FlowRecord, MINUTE_US, Micros, RouterId};
+use netmon_server::domain::{Changes, Counters, FlowRecord, MINUTE_US, Micros, Observed, RouterId};
 use netmon_server::store::{
     DatabaseUrl, GapFilter, Page, Retention, Step, Store, TopBy, TopFilter, TopKey, Totals, Writer,
 };
 
+use crate::events::{dns_response, firewall_drop, lines};
 use crate::sample::{NOON, delta, ended, gap, host_delta, ip, open, raw, tcp};
 use crate::schema::free_pages;
 use crate::{all_flows, opened};
 
-const DAY: Micros = 24 * 60 * MINUTE_US;
+pub(crate) const DAY: Micros = 24 * 60 * MINUTE_US;
 
 /// Sweeps to the end, and gives how many rows went and in how many steps.
-fn sweep(writer: &mut Writer, retention: &Retention, now: Micros) -> (u64, u32) {
+pub(crate) fn sweep(writer: &mut Writer, retention: &Retention, now: Micros) -> (u64, u32) {
     let mut sweep = retention.sweep(now);
     let mut steps = 0;
     loop {
@@ -25,7 +26,7 @@ fn sweep(writer: &mut Writer, retention: &Retention, now: Micros) -> (u64, u32) 
 }
 
 /// Flows that ended at this time, with the minutes to it.
-fn flows_at(router: RouterId, first: i64, count: i64, at: Micros) -> Changes {
+pub(crate) fn flows_at(router: RouterId, first: i64, count: i64, at: Micros) -> Changes {
     let flows: Vec<FlowRecord> = (first..first + count)
         .map(|id| {
             let mut flow = tcp(router, id);
@@ -42,7 +43,7 @@ fn flows_at(router: RouterId, first: i64, count: i64, at: Micros) -> Changes {
     changes
 }
 
-fn totals(store: &Store) -> Totals {
+pub(crate) fn totals(store: &Store) -> Totals {
     store.reader().totals().unwrap()
 }
 
@@ -63,6 +64,9 @@ pub(crate) fn rows_go_when_their_time_is_over(url: &DatabaseUrl) {
         ..Changes::default()
     };
     rest.raw[0].time = NOON - 4 * DAY;
+    let drop = || firewall_drop("203.0.113.9", "192.168.1.20");
+    rest.drops = [91, 89].map(|ago| Observed { router, time: NOON - ago * DAY, what: drop() }).into();
+    rest.dns = [31, 29].map(|ago| Observed { router, time: NOON - ago * DAY, what: dns_response() }).into();
     writer.commit(&rest).unwrap();
     let before = totals(&store);
     assert!(before.agree());
@@ -77,6 +81,9 @@ pub(crate) fn rows_go_when_their_time_is_over(url: &DatabaseUrl) {
         store.reader().gaps(&GapFilter::default(), Page { before: None, limit: 9 }).unwrap().items.len(),
         1
     );
+    for table in ["dns_queries", "dns_answers", "firewall_drops"] {
+        assert_eq!(lines(url, &["count(*)"], &format!("FROM {table}")), ["1"], "{table}");
+    }
     // The sums are what they were, and say how much of them is gone.
     let after = totals(&store);
     assert_eq!(after.removed.flows, 700);

@@ -133,7 +133,8 @@ pub(crate) fn both_databases_have_the_same_columns(url: &DatabaseUrl) {
                      WHEN 'integer' THEN 'INTEGER' WHEN 'smallint' THEN 'INTEGER' WHEN 'boolean' THEN 'INTEGER'
                      ELSE data_type END AS kind
          FROM information_schema.columns
-         WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'",
+         WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'
+           AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = table_name AND relispartition)",
     )
     .load(&mut PgConnection::establish(postgres).unwrap())
     .unwrap();

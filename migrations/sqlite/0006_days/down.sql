@@ -1,0 +1,1 @@
+DELETE FROM id_blocks WHERE name IN ('firewall_drop', 'raw_event');
