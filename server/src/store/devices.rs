@@ -231,9 +231,15 @@ pub(super) fn with_address(connection: &mut Connection, address: Address) -> Res
         .filter(device_addresses::address.eq(address))
         .select((devices::id, devices::root_id))
         .load(c))?;
-    let roots: Vec<i64> = holders.into_iter().map(|(id, root)| root.unwrap_or(id)).collect();
-    Ok(on_backend!(connection, |c| devices::table
-        .filter(devices::id.eq_any(&roots).or(devices::root_id.eq_any(roots.iter().copied().map(Some))))
+    let mut roots: Vec<i64> = holders.into_iter().map(|(id, root)| root.unwrap_or(id)).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    if roots.is_empty() {
+        return Ok(roots);
+    }
+    let parts: Vec<i64> = on_backend!(connection, |c| devices::table
+        .filter(devices::root_id.eq_any(roots.iter().copied().map(Some)))
         .select(devices::id)
-        .load(c))?)
+        .load(c))?;
+    Ok(roots.into_iter().chain(parts).collect())
 }

@@ -79,9 +79,10 @@ fn read(
 
 /// Looks up what the ids stand for.
 fn named(connection: &mut Connection, by: TopBy, rows: Vec<Row>) -> Result<Vec<TopRow>, StoreError> {
-    let ids: Vec<i64> = rows.iter().map(|row| row.first).collect();
+    let ids: Vec<i64> = rows.iter().map(|row| row.first).filter(|id| *id != NOBODY).collect();
     let addresses: HashMap<i64, Address> = match by {
         TopBy::Service => HashMap::new(),
+        _ if ids.is_empty() => HashMap::new(),
         TopBy::Device => on_backend!(connection, |c| devices::table
             .filter(devices::id.eq_any(&ids))
             .select((devices::id, devices::address))

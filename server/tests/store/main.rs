@@ -8,10 +8,14 @@ mod checks;
 mod commits;
 mod days;
 mod events;
+mod explain;
+mod explain_postgres;
 mod failures;
 mod flows;
 mod hosts;
+mod million;
 mod model;
+mod plans;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod proxy;
@@ -105,6 +109,7 @@ const POSTGRES_STORIES: &[(&str, Story)] = stories![
 
 /// Stories that stop the server, or stand between: each has its own.
 const OWN_CLUSTER_STORIES: &[(&str, OwnClusterStory)] = &[
+    ("plans::every_list_follows_an_index", plans::every_list_follows_an_index_on_postgres),
     ("away::two_servers_outlive_their_postgres", away::two_servers_outlive_their_postgres),
     ("failures::postgres_restarts_between_commits", failures::postgres_restarts_between_commits),
     (
@@ -121,7 +126,11 @@ fn main() -> ExitCode {
         small_disk::inside(directory.as_ref());
         return ExitCode::SUCCESS;
     }
+    plans::record_statements();
     let mut trials = vec![
+        Trial::test("sqlite::plans::every_list_follows_an_index", || {
+            on_sqlite(plans::every_list_follows_an_index_on_sqlite)
+        }),
         Trial::test("migrations::both_databases_have_the_same_list", || {
             plain(schema::both_databases_have_the_same_list)
         }),

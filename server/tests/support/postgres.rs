@@ -60,6 +60,11 @@ impl Cluster {
         self.directory.path()
     }
 
+    /// Where it writes what it has to say.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
     /// The URL of a database of it.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&user=netmon", self.socket_directory().display())

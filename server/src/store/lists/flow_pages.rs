@@ -137,7 +137,8 @@ macro_rules! ids_of {
         for key in &$part.keys {
             let found: Vec<i64> = on_backend!(&mut *$connection, |c| {
                 let query = $table::table.select($table::id).into_boxed();
-                narrowed!(query, $table, *key, $part, $wanted).limit($limit).load(c)
+                let query = narrowed!(query, $table, *key, $part, $wanted);
+                query.order($table::id.desc()).limit($limit).load(c)
             })?;
             $ids.extend(found);
         }
