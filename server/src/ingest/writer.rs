@@ -74,10 +74,16 @@ impl Health {
     /// Why nothing can be written now; `None`: all is well.
     #[must_use]
     pub fn failing(&self) -> Option<String> {
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.stopped() {
             return Some("the writer has stopped".to_owned());
         }
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the writer's thread has ended: nothing will be written until the server is started again.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// What a person has to know of the database, until it is acknowledged.

@@ -1,5 +1,6 @@
 //! `netmon-server serve`: builds the parts, runs them, and takes them down in order.
 
+mod alive;
 mod listener;
 mod local;
 mod options;
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use netmon_agent::transport::Fingerprint;
+use netmon_agent::{service::Word, transport::Fingerprint};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
@@ -105,9 +106,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     let fingerprint = tls.as_ref().map(|tls| tls.fingerprint);
     announce(address, fingerprint, &token, &token_file, first_start)?;
     let local = options.local.then(|| local::start(data, address, fingerprint, &token)).transpose()?;
+    Word::Ready.tell();
+    let alive = tokio::spawn(alive::feed_watchdog(ingest.clone()));
     let shutdown = async {
         shutdown.await;
         info!("stopping");
+        Word::Stopping.tell();
         retention.abort();
         // First, so that its last events are still taken.
         if let Some(local) = local {
@@ -116,9 +120,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     };
     listener::serve(listener, tls, routes, shutdown, DRAIN, || ingest.close()).await;
 
-    tokio::task::spawn_blocking(move || writer.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("the writer had failed before the server stopped"))
+    let ended = tokio::task::spawn_blocking(move || writer.join()).await?;
+    alive.abort();
+    ended.map_err(|_| anyhow::anyhow!("the writer had failed before the server stopped"))
 }
 
 /// Two servers on one data directory would each believe to be the only writer.

@@ -274,6 +274,37 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_the_defaults() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/netmon-server.example.yaml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let example = with_file(&text, ServeArgs::default()).unwrap();
+        assert_eq!(example.data, Path::new("/var/lib/netmon-server"));
+        // Each line that is a setting once "#" is taken away.
+        let all: String = text
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting)
+                    if setting.starts_with(|c: char| {
+                        c.is_ascii_lowercase() || c == ' ' && setting.starts_with("  ")
+                    }) =>
+                {
+                    setting
+                }
+                _ => line,
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let mut keys: Vec<_> = KEYS.iter().filter(|key| !matches!(**key, "local")).collect();
+        keys.retain(|key| !all.contains(&format!("\n{key}:")));
+        assert!(keys.is_empty(), "the example does not show {keys:?}");
+        let shown = with_file(&all, ServeArgs::default()).unwrap();
+        assert_eq!(shown.retention, Retention { max_size_bytes: 20_000_000_000, ..Retention::default() });
+        assert_eq!((shown.listen, &shown.database_url), (example.listen, &example.database_url));
+        assert_eq!(shown.enrich.whois_server, example.enrich.whois_server);
+        assert_eq!(shown.enrich.reverse_dns_per_second, example.enrich.reverse_dns_per_second);
+    }
+
+    #[test]
     fn what_is_kept_can_be_set() {
         let text = "retention: {flows_days: 7, dns_days: 0}\nmax_size: 20GB\n";
         let retention = with_file(text, ServeArgs::default()).unwrap().retention;

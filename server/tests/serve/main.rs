@@ -4,6 +4,7 @@
 mod client;
 mod http;
 mod lists;
+mod manager;
 mod server;
 mod tls;
 

@@ -101,7 +101,7 @@ fn agent() -> ureq::Agent {
     config.build().into()
 }
 
-fn command(data: &std::path::Path) -> Command {
+pub(crate) fn command(data: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netmon-server"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env("NETMON_API_TOKEN", TOKEN);
     command
