@@ -7,10 +7,10 @@
 # gives the same bytes. The packages go to NETMON_DIST, by default target/dist.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. deploy/version.sh
 
 built=${NETMON_OUT:-target/openwrt}
 dist=${NETMON_DIST:-target/dist}
-release=${NETMON_RELEASE:-1}
 all="x86_64 aarch64_cortex-a53 aarch64_cortex-a72 aarch64_generic arm_cortex-a7_neon-vfpv4 arm_cortex-a9_vfpv3-d16
     mipsel_24kc mips_24kc"
 depends="kmod-nf-conntrack-netlink kmod-nfnetlink-log"
@@ -34,15 +34,6 @@ target() {
     esac
 }
 
-# Cargo's version, and the same as each packager writes a pre-release.
-version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
-[ -n "$version" ] || { echo "package.sh: no version in Cargo.toml" >&2; exit 1; }
-pre=${version#*-}
-[ "$pre" != "$version" ] || pre=""
-ipk_version=${version%%-*}${pre:+~${pre//./}}-r$release
-apk_version=${version%%-*}${pre:+_${pre//./}}-r$release
-
-epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 # opkg takes no pax headers and installs nothing then: gnu form, plain owners, one order, one time.
 archive() {
     tar --format=gnu --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -C "$1" -cf - "${@:2}" |
