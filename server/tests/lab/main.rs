@@ -28,6 +28,7 @@ mod namespaces;
 mod outside;
 mod page;
 mod proxy;
+mod reuse;
 mod traffic;
 mod wait;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         LabTest::new("ledger::has_every_flow_of_the_traffic", ledger::has_every_flow),
         LabTest::new("flows::every_flow_once_to_the_byte", flows::every_flow_once),
         LabTest::new("full_disk::heals", full_disk::heals),
+        LabTest::new("reuse::each_is_a_flow_of_its_own", reuse::each_is_a_flow_of_its_own),
         LabTest::new("latency::connect_to_event", latency::connect_to_event).alone(),
         LabTest::new("page::follows_a_connection", page::follows_a_connection).needs(&[browser::CHROMIUM]),
     ];
