@@ -4,7 +4,8 @@
 //! it for the one writer; the writer's [`engine`] turns batches into changes, [`store`] writes them in one
 //! transaction, and only then the batch is acknowledged. [`serve`] puts the parts together. Beside that road,
 //! [`enrich`] knows from elsewhere what hosts and devices are.
-//! [`jobs`] take old rows away, [`commands`] are what the program does instead of serving.
+//! [`jobs`] take old rows away, [`commands`] are what the program does instead of serving, [`snapshot`]s come where no
+//! agent runs.
 //!
 //! [`domain`] and [`engine`] never do I/O and never read a clock; [`store`] alone names diesel; [`web`] and
 //! [`grpc`] never write to the database.
@@ -21,5 +22,6 @@ pub mod grpc;
 pub mod ingest;
 pub mod jobs;
 pub mod serve;
+pub mod snapshot;
 pub mod store;
 pub mod web;

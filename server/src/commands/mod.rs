@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod cleanup;
 mod import;
+mod snapshot;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -39,6 +40,27 @@ pub enum Command {
         /// Instead, read what can be read of a damaged SQLite file into this new one
         #[arg(long, value_name = "FILE")]
         salvage: Option<PathBuf>,
+    },
+    /// Take one snapshot of the connections that are open, where no agent runs
+    IngestOnce {
+        /// Which database
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// From where
+        #[command(flatten)]
+        source: snapshot::SourceArgs,
+    },
+    /// Take snapshots until it is stopped
+    IngestLoop {
+        /// Which database
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// From where
+        #[command(flatten)]
+        source: snapshot::SourceArgs,
+        /// Seconds from one snapshot to the next
+        #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        interval: u32,
     },
     /// Copy a SQLite database into an empty Postgres, which --database-url names
     Import {
@@ -81,6 +103,8 @@ pub fn run(command: Command) -> ExitCode {
         Command::Backup { database, to } => backup::backup(database, &to),
         Command::Check { database, salvage: None } => check::check(database),
         Command::Check { database, salvage: Some(to) } => check::salvage(database, &to),
+        Command::IngestOnce { database, source } => snapshot::once(database, source),
+        Command::IngestLoop { database, source, interval } => snapshot::repeat(database, source, interval),
         Command::Import { database, from } => import::import(database, &from),
     };
     match result {

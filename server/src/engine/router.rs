@@ -202,7 +202,7 @@ impl RouterState {
                     if let Some(earlier) = displaced {
                         self.tuples.displace(report.key, earlier);
                     }
-                    by_tuple_id(ids.start)
+                    self.free_id(ids.start)
                 }
                 ByTuple::Late => return None,
             },
@@ -288,6 +288,15 @@ impl RouterState {
                 Phase::New | Phase::Found | Phase::Progress => None,
             },
         })
+    }
+
+    /// An id for a flow that was told without one. Row ids repeat their low half, on Postgres every day.
+    fn free_id(&self, row: i64) -> u64 {
+        let mut id = by_tuple_id(row);
+        while self.open.contains_key(&id) {
+            id = by_tuple_id(id.cast_signed() + 1);
+        }
+        id
     }
 
     pub(super) fn remove(&mut self, flow_id: u64) -> Option<OpenEntry> {

@@ -341,3 +341,21 @@ fn a_flow_beside_which_an_earlier_one_ended_late_is_joined_by_the_next_run() {
     told.push(lab.flows(vec![at(20, report(Phase::End { seen: true }, RUN_B | 1, 5000, bytes(300, 0)))]));
     assert_eq!(rolled_up(&told), (2, bytes(400, 0)));
 }
+
+#[test]
+fn flows_without_ids_of_the_agent_get_different_ones() {
+    let mut lab = Lab::new();
+    // Row ids of two days, whose low halves are the same.
+    for (day, port) in [(5_i64, 1), (6, 2)] {
+        lab.engine.give_ids((day << 32) + 1, 10);
+        lab.flows(vec![report(Phase::New, 0, port, bytes(100, 0))]);
+    }
+    let changes = lab.flows(vec![
+        report(Phase::Progress, 0, 1, bytes(300, 0)),
+        report(Phase::Progress, 0, 2, bytes(500, 0)),
+    ]);
+    let mut open: Vec<_> =
+        changes.open.iter().map(|flow| (flow.key.tuple.src_port, flow.counters.bytes_orig)).collect();
+    open.sort_unstable();
+    assert_eq!(open, [(1, 300), (2, 500)]);
+}

@@ -29,7 +29,7 @@ pub(super) fn address(field: &str, text: &str) -> Result<IpAddr, String> {
         .map_err(|_| format!("{field} is {:?}, expected an IP address", super::printable(text, 60)))
 }
 
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

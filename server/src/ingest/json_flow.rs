@@ -90,7 +90,7 @@ impl Flow<'_> {
                 6 => tcp_state(self.state.as_deref().unwrap_or("")).into(),
                 _ => 0,
             },
-            status: status(self.flags.as_deref().unwrap_or("")),
+            status: status_bits(self.flags.as_deref().unwrap_or("")),
             device: device.into(),
             remote: remote.into(),
             ..v1::Flow::default()
@@ -102,18 +102,34 @@ impl Flow<'_> {
 /// told from the addresses is.
 fn direction(dir: &str, src: IpAddr, dst: IpAddr) -> Result<(v1::Direction, v1::End, v1::End), String> {
     use v1::{Direction, End};
-    let end_of = |address: IpAddr, end: End| if is_group(address) { End::None } else { end };
-    let remote = end_of(dst, End::Responder);
     match dir {
-        "OUT" if is_internal(src) && same_net(src, dst) => Ok((Direction::Lan, End::Initiator, End::None)),
-        "OUT" if is_internal(src) => Ok((Direction::Out, End::Initiator, remote)),
-        "OUT" if is_internal(dst) => Ok((Direction::In, End::Responder, end_of(src, End::Initiator))),
-        // Of IPv6 devices have addresses of the outside; of IPv4 only the router has.
-        "OUT" if src.is_ipv6() => Ok((Direction::Out, End::Initiator, remote)),
-        "OUT" => Ok((Direction::Local, End::None, remote)),
+        "OUT" => Ok(direction_by_addresses(src, dst)),
         "IN" => Ok((Direction::In, end_of(dst, End::Responder), end_of(src, End::Initiator))),
-        "FWD" => Ok((Direction::Forward, End::None, remote)),
+        "FWD" => Ok((Direction::Forward, End::None, end_of(dst, End::Responder))),
         other => Err(format!("dir is {:?}, expected OUT, IN or FWD", super::printable(other, 40))),
+    }
+}
+
+fn end_of(address: IpAddr, end: v1::End) -> v1::End {
+    if is_group(address) { v1::End::None } else { end }
+}
+
+/// The direction, which end is a device, and which is outside, where nothing is known but the addresses of the two
+/// ends.
+pub(crate) fn direction_by_addresses(src: IpAddr, dst: IpAddr) -> (v1::Direction, v1::End, v1::End) {
+    use v1::{Direction, End};
+    let remote = end_of(dst, End::Responder);
+    if is_internal(src) && same_net(src, dst) {
+        (Direction::Lan, End::Initiator, End::None)
+    } else if is_internal(src) {
+        (Direction::Out, End::Initiator, remote)
+    } else if is_internal(dst) {
+        (Direction::In, End::Responder, end_of(src, End::Initiator))
+    } else if src.is_ipv6() {
+        // Of IPv6 devices have addresses of the outside; of IPv4 only the router has.
+        (Direction::Out, End::Initiator, remote)
+    } else {
+        (Direction::Local, End::None, remote)
     }
 }
 
@@ -139,12 +155,12 @@ fn is_group(address: IpAddr) -> bool {
     address.is_multicast() || address.is_unspecified() || broadcast
 }
 
-fn tcp_state(name: &str) -> v1::TcpState {
+pub(crate) fn tcp_state(name: &str) -> v1::TcpState {
     v1::TcpState::from_str_name(&format!("TCP_STATE_{name}")).unwrap_or(v1::TcpState::Unspecified)
 }
 
 /// The kernel's IPS_* bits, by their names in the order of their places.
-fn status(flags: &str) -> u32 {
+pub(crate) fn status_bits(flags: &str) -> u32 {
     const NAMES: [&str; 16] = [
         "EXPECTED",
         "SEEN_REPLY",

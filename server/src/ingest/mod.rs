@@ -20,6 +20,8 @@ mod writer;
 pub(crate) use check_others::is_device_address;
 pub use frame::{CheckedEvents, check_events};
 pub use json_batch::{JsonBatch, NoBatch, read_batch};
+pub(crate) use json_data::octets;
+pub(crate) use json_flow::{direction_by_addresses, status_bits, tcp_state};
 pub use queue::{Ack, BatchWork, HelloWork, Ingest, IngestError, Reply, Welcome};
 pub use validate::{
     Checked, FlowReport, GapReport, Observation, Phase, Refusal, check_event, is_router_name, printable,

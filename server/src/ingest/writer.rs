@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use super::{Ack, BatchWork, HelloWork, Ingest, IngestError, Reply, Welcome, printable, queue::Work};
 use crate::{
     clock::Clock,
-    domain::{Changes, GapRow, HttpBatch, Micros, RouterId, RouterUpdate},
+    domain::{Changes, GapRow, HttpBatch, MINUTE_US, Micros, RouterId, RouterUpdate},
     engine::{Applied, CheckedBatch, Engine, Known},
     store::{AttachedRouter, StoreError, Writer},
 };
@@ -31,6 +31,7 @@ use crate::{
 const COMMIT_EVENTS: usize = 8192;
 /// Row ids are reserved in blocks of so many: one small transaction a block.
 const ID_BLOCK: i64 = 1_000_000;
+const DAY_US: Micros = 24 * 60 * MINUTE_US;
 /// A failing transaction is tried again after so long, doubling up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -127,7 +128,8 @@ pub fn start(writer: Writer, clock: Arc<dyn Clock>) -> std::io::Result<(Ingest, 
     let tail = ingest.tail.clone();
     let room = ingest.room.clone();
     let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-        let mut task = Task { writer, clock, health: health.clone(), engine: Engine::default(), tail, room };
+        let mut task =
+            Task { writer, clock, health: health.clone(), engine: Engine::default(), ids_day: 0, tail, room };
         // A panic must be seen by /up rather than end in a server that takes nothing and says nothing.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.run(receiver)));
         health.stopped.store(true, Ordering::Relaxed);
@@ -143,6 +145,8 @@ struct Task {
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     engine: Engine,
+    /// When its row ids were taken, in days since 1970.
+    ids_day: i64,
     tail: tokio::sync::broadcast::Sender<(Arc<str>, v1::Event)>,
     room: Arc<tokio::sync::Semaphore>,
 }
@@ -299,7 +303,10 @@ impl Task {
     /// Makes sure of the row ids that a batch may need, and of the router of a batch without a stream.
     fn prepare(&mut self, batch: &BatchWork, now: Micros) -> Result<RouterId, StoreError> {
         let needed = i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
-        if self.engine.ids_left() < needed {
+        let day = now.div_euclid(DAY_US);
+        if self.engine.ids_left() < needed || (day != self.ids_day && self.writer.ids_tell_the_day()) {
+            self.writer.begin_day(now)?;
+            self.ids_day = day;
             let first = self.writer.reserve_flow_ids(ID_BLOCK)?;
             self.engine.give_ids(first, ID_BLOCK);
         }

@@ -39,12 +39,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// Something that it cannot do without is not to be had: the data directory, the database, the address.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let data = &options.data;
-    // For this user alone: it holds the token and everyone's connections.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .with_context(|| format!("{}: the data directory cannot be made", data.display()))?;
+    make_data(data)?;
     let _lock = lock(data)?;
     let token_file = data.join("token");
     let first_start = options.api_token.is_none() && !token_file.exists();
@@ -125,9 +120,23 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     ended.map_err(|_| anyhow::anyhow!("the writer had failed before the server stopped"))
 }
 
+/// Makes the data directory, for this user alone: it holds the token and everyone's connections.
+pub(crate) fn make_data(data: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("{}: the data directory cannot be made", data.display()))
+}
+
 /// Two servers on one data directory would each believe to be the only writer.
 fn lock(data: &Path) -> anyhow::Result<std::fs::File> {
-    let path = data.join("lock");
+    lock_file(data, "lock")
+}
+
+/// Takes a lock that lasts as long as the file is open.
+pub(crate) fn lock_file(data: &Path, name: &str) -> anyhow::Result<std::fs::File> {
+    let path = data.join(name);
     let file = std::fs::File::create(&path)
         .with_context(|| format!("{}: expected a directory that this user can write", path.display()))?;
     file.try_lock().map_err(|error| {

@@ -66,6 +66,12 @@ pub(super) fn find(
     Ok(found.map(|(accepted, rejected)| (accepted.cast_unsigned(), rejected.cast_unsigned())))
 }
 
+/// Whether a router told of anything that way.
+pub(super) fn are_there(connection: &mut Connection, router: RouterId) -> Result<bool, StoreError> {
+    let any = http_batches::table.filter(http_batches::router_id.eq(router.0));
+    Ok(on_backend!(connection, |c| diesel::select(diesel::dsl::exists(any)).get_result(c))?)
+}
+
 /// Whether all of them are stored.
 pub(super) fn are_stored(connection: &mut Connection, batches: &[HttpBatch]) -> Result<bool, StoreError> {
     for batch in batches {

@@ -86,6 +86,12 @@ pub(super) fn cursor(
     Ok(stored.map(i64::cast_unsigned))
 }
 
+/// Whether any run of an agent is committed.
+pub(super) fn has_cursor(connection: &mut Connection, router: RouterId) -> Result<bool, StoreError> {
+    let any = ingest_cursors::table.filter(ingest_cursors::router_id.eq(router.0));
+    Ok(on_backend!(connection, |c| diesel::select(diesel::dsl::exists(any)).get_result(c))?)
+}
+
 /// Moves cursors on; an error if one is not where it must be. The condition is part of the statement, so that
 /// of two servers with the same batch one waits for the other and then fails.
 pub(super) fn advance(connection: &mut Connection, moves: &[CursorMove]) -> Result<(), StoreError> {

@@ -90,6 +90,12 @@ impl Writer {
         })
     }
 
+    /// Whether row ids tell the day on which they were given, so that those of yesterday must not be used today.
+    #[must_use]
+    pub fn ids_tell_the_day(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Postgres(_))
+    }
+
     /// Makes room for the rows of this day and the next. Asked for at the start, and by every sweep of retention.
     pub fn begin_day(&mut self, now: Micros) -> Result<(), StoreError> {
         self.maintain(|connection| days::begin(connection, now)).map(drop)
@@ -137,6 +143,20 @@ impl Writer {
     pub fn split_device(&mut self, device: i64, now: Micros) -> Result<bool, StoreError> {
         self.with_connection(|connection| {
             connection.write(|connection| identities::split(connection, device, now))
+        })
+    }
+
+    /// Keeps such a fact, in place of the one before.
+    pub fn set_setting(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.with_connection(|connection| {
+            connection.write(|connection| settings::put(connection, key, value))
+        })
+    }
+
+    /// Whether anybody but snapshots told of a router: an agent, or a batch of the last day that came over HTTP.
+    pub fn is_told_by_agent(&mut self, router: RouterId) -> Result<bool, StoreError> {
+        self.with_connection(|connection| {
+            Ok(router::has_cursor(connection, router)? || http_batches::are_there(connection, router)?)
         })
     }
 

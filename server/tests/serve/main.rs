@@ -6,6 +6,7 @@ mod http;
 mod lists;
 mod manager;
 mod server;
+mod snapshots;
 mod tls;
 
 use netmon_proto::v1::{self, event::Kind};

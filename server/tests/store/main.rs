@@ -24,6 +24,7 @@ mod retention;
 mod sample;
 mod schema;
 mod small_disk;
+mod snapshots;
 mod tops;
 
 use std::process::ExitCode;
@@ -89,6 +90,8 @@ const STORIES: &[(&str, Story)] = stories![
     retention::rows_go_when_their_time_is_over,
     retention::a_late_event_changes_no_sum,
     retention::what_moved_little_is_added_up,
+    snapshots::flows_begin_move_on_and_end,
+    snapshots::an_agents_flows_are_left_alone,
     tops::a_ranking_covers_its_span,
     tops::nobody_has_a_row,
     schema::two_writers_never_share_an_id,
@@ -103,6 +106,7 @@ const POSTGRES_STORIES: &[(&str, Story)] = stories![
     days::a_day_goes_at_once,
     days::there_is_a_part_for_every_row,
     days::a_cap_takes_whole_days,
+    snapshots::a_server_takes_new_ids_on_a_new_day,
     schema::both_databases_have_the_same_columns,
     failures::a_read_only_postgres_counts_as_full
 ];
