@@ -13,6 +13,7 @@ mod check;
 mod connection;
 mod damage;
 mod days;
+mod device_minutes;
 mod devices;
 mod dns_writes;
 mod drop_writes;
@@ -63,8 +64,8 @@ pub use lists::{
 pub use reader::Reader;
 pub use retention::{Retention, Step, Sweep};
 pub use rows::{
-    Count, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowRow, GapEntry, HostRow, LossRow, Page,
-    PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow, Totals,
+    Count, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow,
+    LossRow, MinuteRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow, Totals,
 };
 pub use salvage::{Salvaged, salvage};
 pub use url::DatabaseUrl;

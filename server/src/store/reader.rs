@@ -1,22 +1,27 @@
 //! The connections that read.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-use diesel::dsl::{max, sql};
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, SmallInt};
 
 use super::connection::{Connection, ReadConnections, on_backend};
 use super::lists::{
     self, DeviceFilter, DnsFilter, DomainFilter, DropFilter, FlowFilter, GapFilter, HostFilter,
 };
 use super::rows::{
-    Count, DeviceRow, DnsRow, DomainRow, DropRow, FlowRow, GapEntry, HostRow, LossRow, Page, PageOf,
-    RouterRow, TopFilter, TopList, Totals,
+    Count, DeviceRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow, LossRow,
+    MinuteRow, Page, PageOf, RouterRow, TopFilter, TopList, Totals,
 };
-use super::schema::{flows, gaps, routers};
-use super::{DatabaseUrl, StoreError, router, settings, top, totals};
+use super::schema::{flows, open_flows, routers};
+use super::{DatabaseUrl, StoreError, device_minutes, router, settings, top, totals};
 use crate::domain::{Micros, RouterId};
+
+/// So many gaps are added up for the routers' losses. A router that loses something all the time tells of it once in
+/// some seconds.
+const MOST_GAPS: u32 = 20_000;
 
 /// Reads, several at a time, without waiting for the writer. All methods block.
 #[derive(Clone)]
@@ -80,7 +85,7 @@ impl Reader {
         body(&mut connection)
     }
 
-    /// Every router, by name, with its losses by cause.
+    /// Every router, by name, with its losses by cause: those of the latest 20,000 gaps.
     pub fn routers(&self) -> Result<Vec<RouterRow>, StoreError> {
         self.with(|connection| {
             connection.snapshot(|connection| {
@@ -205,6 +210,27 @@ impl Reader {
         self.with(|connection| top::top(connection, filter))
     }
 
+    /// What the device that holds this address moved in each minute of a span, the last 25 hours of it at most.
+    pub fn device_minutes(
+        &self,
+        address: IpAddr,
+        from: Micros,
+        to: Micros,
+    ) -> Result<Vec<MinuteRow>, StoreError> {
+        self.with(|connection| device_minutes::device_minutes(connection, address, from, to))
+    }
+
+    /// How many flows there are, from the sums of the days: no flow is read.
+    pub fn flow_figures(&self) -> Result<FlowFigures, StoreError> {
+        self.with(|connection| {
+            connection.snapshot(|connection| {
+                let open: i64 = on_backend!(&mut *connection, |c| open_flows::table.count().get_result(c))?;
+                let (counted, removed) = totals::flows_counted(connection)?;
+                Ok(FlowFigures { counted, open, kept: counted - removed - open })
+            })
+        })
+    }
+
     /// When the first of the flows that are kept ended; `None`: none is kept.
     pub fn oldest_flow(&self) -> Result<Option<Micros>, StoreError> {
         self.with(|connection| {
@@ -248,18 +274,32 @@ fn postgres_size(connection: &mut Connection) -> Result<u64, StoreError> {
     Ok(size.max(0).cast_unsigned())
 }
 
-/// The sums of gaps by router and cause.
+/// The sums of the latest gaps by router and cause.
 fn losses(connection: &mut Connection) -> Result<HashMap<i64, Vec<LossRow>>, StoreError> {
-    type Row = (i64, i16, (i64, i64), Option<i64>);
-    let rows: Vec<Row> = on_backend!(connection, |c| gaps::table
-        .group_by((gaps::router_id, gaps::cause))
-        .order((gaps::router_id, gaps::cause))
-        .select((gaps::router_id, gaps::cause, totals::sum_of("count"), max(gaps::to_us)))
-        .load(c))?;
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        router_id: i64,
+        #[diesel(sql_type = SmallInt)]
+        cause: i16,
+        #[diesel(sql_type = BigInt)]
+        upper: i64,
+        #[diesel(sql_type = BigInt)]
+        lower: i64,
+        #[diesel(sql_type = BigInt)]
+        last: i64,
+    }
+    let [upper, lower] = totals::halves("count");
+    let query = format!(
+        "SELECT router_id, cause, {upper} AS upper, {lower} AS lower, MAX(to_us) AS last FROM \
+         (SELECT router_id, cause, count, to_us FROM gaps ORDER BY id DESC LIMIT {MOST_GAPS}) AS latest \
+         GROUP BY router_id, cause ORDER BY router_id, cause"
+    );
+    let rows: Vec<Row> = on_backend!(connection, |c| diesel::sql_query(query).load(c))?;
     let mut losses: HashMap<i64, Vec<LossRow>> = HashMap::new();
-    for (router, cause, count, last) in rows {
-        let loss = LossRow { cause, count: totals::whole(count), last: last.unwrap_or(0) };
-        losses.entry(router).or_default().push(loss);
+    for row in rows {
+        let loss = LossRow { cause: row.cause, count: totals::whole((row.upper, row.lower)), last: row.last };
+        losses.entry(row.router_id).or_default().push(loss);
     }
     Ok(losses)
 }

@@ -70,6 +70,17 @@ pub struct RouterRow {
     pub losses: Vec<LossRow>,
 }
 
+/// How many flows there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowFigures {
+    /// That were ever counted.
+    pub counted: i64,
+    /// That have not ended.
+    pub open: i64,
+    /// That ended and are kept.
+    pub kept: i64,
+}
+
 /// The sum of a router's gaps of one cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LossRow {
@@ -192,6 +203,15 @@ impl Totals {
     pub fn agree(&self) -> bool {
         self.rollups().iter().all(|(_, sums)| *sums == self.flows)
     }
+}
+
+/// What a device moved in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinuteRow {
+    /// When the minute began.
+    pub at: Micros,
+    /// How much.
+    pub sums: Sums,
 }
 
 /// What to rank.

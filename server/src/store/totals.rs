@@ -1,22 +1,18 @@
 //! Sums over whole tables.
 
-use diesel::dsl::sql;
-use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::StoreError;
 use super::connection::{Connection, on_backend};
-use super::rollup_table::{FIGURES, ROLLUPS};
+use super::rollup_table::{DEVICES, FIGURES, ROLLUPS};
 use super::rows::{Sums, Totals};
 use super::schema::removed_sums;
 use crate::domain::Counters;
 
-type Halves = (SqlLiteral<BigInt>, SqlLiteral<BigInt>);
-
 /// The sum of a figure that is not negative, as the sums of its upper and its lower 32 bits. A plain SUM() of
 /// what strangers can make as large as 63 bits fails in SQLite and leaves BIGINT in Postgres.
-fn halves(figure: &str) -> [String; 2] {
+pub(super) fn halves(figure: &str) -> [String; 2] {
     [
         format!("CAST(COALESCE(SUM(({figure}) >> 32), 0) AS BIGINT)"),
         format!("CAST(COALESCE(SUM(({figure}) & 4294967295), 0) AS BIGINT)"),
@@ -27,12 +23,6 @@ fn halves(figure: &str) -> [String; 2] {
 pub(super) fn whole((upper, lower): (i64, i64)) -> i64 {
     let sum = (i128::from(upper) << 32) + i128::from(lower);
     i64::try_from(sum).unwrap_or(i64::MAX)
-}
-
-/// The sum of a column as an expression of one table.
-pub(super) fn sum_of(column: &str) -> Halves {
-    let [upper, lower] = halves(column);
-    (sql(&upper), sql(&lower))
 }
 
 /// The halves of the five figures.
@@ -129,6 +119,13 @@ pub(super) fn removed(connection: &mut Connection, table: &str) -> Result<Sums, 
         flows,
         counters: Counters { bytes_orig, bytes_reply, packets_orig, packets_reply },
     }))
+}
+
+/// How many flows were ever counted, and how many of them retention took away.
+pub(super) fn flows_counted(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
+    let days = ROLLUPS[DEVICES + 2].table;
+    let counted = sums(connection, FIGURES, days)?.plus(removed(connection, days)?);
+    Ok((counted.flows, removed(connection, "flows")?.flows))
 }
 
 /// The sums over all tables, on one state of the database. Reads every flow.

@@ -17,7 +17,7 @@ fn json(server: &Server, path: &str) -> Value {
 }
 
 /// Flows 1 to `count`, the first of them still open.
-fn filled(count: u64) -> Server {
+pub(crate) fn filled(count: u64) -> Server {
     let server = Server::start();
     let mut events: Vec<v1::Event> = (2..=count).map(client::ended).collect();
     events.push(client::flow(1, v1::FlowPhase::New, 5));
@@ -49,7 +49,7 @@ fn filled(count: u64) -> Server {
     server
 }
 
-const HOSTILE_NAME: &str = "<img/src=x/onerror=alert(1)>.example.org";
+pub(crate) const HOSTILE_NAME: &str = "<img/src=x/onerror=alert(1)>.example.org";
 
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
@@ -67,7 +67,7 @@ fn what_is_wrong_with_a_request_is_said() {
         ("flows?router=%00", "expected at most 300 bytes without control characters"),
         ("flows?colour=red", "unknown field `colour`, expected one of `router`, `device`, `host`"),
         ("flows?port=1&port=2", "duplicate field `port`"),
-        ("flows?q=%ff", "is not an address, a port or the name of a protocol"),
+        ("flows?q=%ff", "is not an address, a port, the name of a protocol, or three letters"),
         ("gaps?cursor=x", "cursor: expected `next` of a page of this list"),
         ("gaps?cause=bad_luck", "is not one of kernel_overrun, spool_full"),
         ("live?cursor=x", "cursor: expected `next` of a page of this list"),
@@ -229,6 +229,50 @@ fn names_and_drops_are_listed_and_stay_text() {
         let (status, body) = server.read(&format!("/api/v1/{path}"));
         assert!(status == 400 && body.contains(expected), "{path}: {body}");
     }
+}
+
+#[test]
+fn metrics_tell_what_came_and_what_is_missing() {
+    let server = filled(5);
+    let (status, text) = server.get("/metrics", &[]);
+    assert_eq!(status, 200);
+    for line in [
+        "netmon_server_events_total 8",
+        "netmon_server_events_rejected_total 0",
+        "netmon_server_queue_events 0",
+        "netmon_server_writable 1",
+        "netmon_server_readable 1",
+        "netmon_server_flows_counted 5",
+        "netmon_server_flows_open 1",
+        "netmon_server_flows_kept 4",
+        "netmon_server_lost{cause=\"kernel_overrun\"} 3",
+        "netmon_server_router_silent_seconds{router=\"1\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+    for name in ["commits_total", "commit_microseconds_total", "database_bytes", "router_lag_microseconds"] {
+        let start = format!("netmon_server_{name}");
+        let value =
+            text.lines().find(|line| line.starts_with(&start)).and_then(|line| line.rsplit(' ').next());
+        assert!(value.is_some_and(|value| value.parse::<f64>().unwrap() > 0.0), "{name}: {text}");
+    }
+    assert!(!text.contains("attic") && !text.contains("192.168"), "{text}");
+}
+
+#[test]
+fn a_notice_is_shown_until_it_was_read() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("netmon.db"), [b'x'; 8192]).unwrap();
+    let server = Server::start_on(data);
+    let (_, page) = server.read("/gaps");
+    assert!(page.contains("/notice"), "{page}");
+    // Whoever has no session changes nothing.
+    assert_eq!(server.post("/notice", "").status().as_u16(), 401);
+    assert!(server.read("/gaps").1.contains("/notice"));
+    let bearer = format!("Bearer {}", crate::server::TOKEN);
+    let answer = server.post_body("/notice", &[("Authorization", &bearer)], b"");
+    assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (303, "/"));
+    assert!(!server.read("/gaps").1.contains("/notice"));
 }
 
 #[test]

@@ -27,6 +27,12 @@ impl Server {
         Self { child, url, data }
     }
 
+    /// On what is there.
+    pub(crate) fn start_on(data: tempfile::TempDir) -> Self {
+        let (child, url) = start(data.path(), &[]);
+        Self { child, url, data }
+    }
+
     pub(crate) fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

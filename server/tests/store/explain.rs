@@ -18,6 +18,7 @@ struct Access<'a> {
 }
 
 impl<'a> Access<'a> {
+    /// What is read of a subquery or a constant is no table.
     /// `SEARCH flows USING INDEX flows_by_device (device_id=? AND rowid<?)`, `SCAN flows`.
     fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split(' ');
@@ -26,7 +27,7 @@ impl<'a> Access<'a> {
             "SCAN" => false,
             _ => return None,
         };
-        let table = words.next().filter(|table| *table != "CONSTANT")?;
+        let table = words.next().filter(|table| *table != "CONSTANT" && !table.starts_with('('))?;
         let conditions = line.rsplit_once(" (").map_or(Vec::new(), |(_, conditions)| {
             conditions.split(')').next().unwrap_or_default().split(" AND ").collect()
         });
@@ -149,6 +150,10 @@ impl Explainer {
     /// `ends`: the statement ends when it has enough rows.
     fn is_bounded(&mut self, statement: &Statement<'_>, access: &Access<'_>, ends: bool) -> bool {
         let table = access.table;
+        // What is read of a subquery was read of its tables, which have lines of their own.
+        if statement.sql.contains(&format!(") AS {table} ")) {
+            return true;
+        }
         if access.is_unique() || self.is_short(table) {
             return true;
         }

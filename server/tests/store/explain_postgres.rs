@@ -13,8 +13,8 @@ use netmon_server::store::DatabaseUrl;
 /// planner prefers to walk over all of them. The tables have many times as many.
 const BOUND: f64 = 100_000.0;
 
-/// Rows of the rollups of the longest span that is asked for, fifty things in each of its buckets.
-const ROLLUP_BOUND: f64 = 10_000.0;
+/// Rows of the rollups of the longest span that is asked for: 50 devices of a day's minutes.
+const ROLLUP_BOUND: f64 = 80_000.0;
 
 /// The plans of one database, as they come.
 pub(crate) struct Plans {

@@ -94,6 +94,7 @@ const STORIES: &[(&str, Story)] = stories![
     snapshots::an_agents_flows_are_left_alone,
     tops::a_ranking_covers_its_span,
     tops::nobody_has_a_row,
+    tops::a_day_of_a_device_has_its_minutes,
     schema::two_writers_never_share_an_id,
     schema::a_newer_database_is_refused,
     schema::servers_may_start_at_once,

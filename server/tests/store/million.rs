@@ -6,7 +6,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use netmon_server::domain::{
-    Changes, DnsResponse, FirewallDrop, FlowName, FlowRecord, Hook, NameReason, Observed,
+    Changes, DnsResponse, FirewallDrop, FlowName, FlowRecord, Hook, Micros, NameReason, Observed,
 };
 use netmon_server::store::DatabaseUrl;
 
@@ -14,9 +14,10 @@ use crate::opened;
 use crate::sample::{NOON, ended, gap, ip, open, tcp};
 
 /// Rows of `flows`, `dns_queries` and `firewall_drops` each.
-pub(crate) const ROWS: i64 = 1_000_000;
+pub(crate) const MILLION: i64 = 1_000_000;
 /// Rows of `remote_hosts` and `domains`: each many windows long.
 const NOUNS: i64 = 150_000;
+const DAY: Micros = 86_400_000_000;
 /// Ids of the rows that are made begin here.
 const FIRST: i64 = 1_000;
 
@@ -26,10 +27,10 @@ const FIRST_DAY: i64 = 10_000;
 const DAYS: i64 = 5;
 
 /// An id in the middle of the rows.
-pub(crate) fn middle(url: &DatabaseUrl) -> i64 {
+pub(crate) fn middle(url: &DatabaseUrl, rows: i64) -> i64 {
     match url {
-        DatabaseUrl::Sqlite(_) => FIRST + ROWS / 2,
-        DatabaseUrl::Postgres(_) => ((FIRST_DAY + DAYS / 2) << 32) + ROWS / 2,
+        DatabaseUrl::Sqlite(_) => FIRST + rows / 2,
+        DatabaseUrl::Postgres(_) => ((FIRST_DAY + DAYS / 2) << 32) + rows / 2,
     }
 }
 
@@ -49,8 +50,8 @@ fn template(router: netmon_server::domain::RouterId, id: i64) -> FlowRecord {
     flow
 }
 
-/// Fills an empty database, and tells Postgres' planner what is in it, as its autovacuum would.
-pub(crate) fn fill(url: &DatabaseUrl) {
+/// Fills an empty database with `rows` flows, answers and drops of the 29 days before `now`, and tells Postgres' planner what is in it, as its autovacuum would.
+pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
     let (store, mut writer, router) = opened(url);
     let flows: Vec<FlowRecord> = (0..DEVICES).map(|id| template(router, 1 + id)).collect();
     let answer = DnsResponse {
@@ -94,11 +95,11 @@ pub(crate) fn fill(url: &DatabaseUrl) {
     // Ids 1 to 50 are those of the devices, hosts and names of the templates.
     let device = "CASE WHEN i % 2 = 0 THEN 1 ELSE 2 + (i * 7919) % 48 END";
     let host = "CASE WHEN i % 4 = 0 THEN 1 ELSE 2 + (i * 7919) % 5000 END";
-    let seen = format!("{NOON} - ({ROWS} - i) * 2600000");
+    let seen = format!("{now} - ({rows} - i) * {}", 29 * DAY / rows);
     let noun = &[("first_seen_us", seen.as_str()), ("last_seen_us", seen.as_str())];
     connection.multiply(
         "flows",
-        ROWS,
+        rows,
         &[
             ("device_id", device),
             ("host_id", host),
@@ -113,12 +114,12 @@ pub(crate) fn fill(url: &DatabaseUrl) {
     );
     connection.multiply(
         "dns_queries",
-        ROWS,
+        rows,
         &[("device_id", device), ("domain_id", "1 + i % 2 * ((i * 7919) % 5000)"), ("time_us", &seen)],
     );
     connection.multiply(
         "firewall_drops",
-        ROWS,
+        rows,
         &[("device_id", device), ("host_id", host), ("time_us", &seen)],
     );
     connection.multiply("gaps", NOUNS, &[("from_us", &seen), ("to_us", &seen)]);
@@ -129,22 +130,27 @@ pub(crate) fn fill(url: &DatabaseUrl) {
     connection.multiply("remote_hosts", NOUNS, &[&[("address", address.as_str())], &noun[..]].concat());
     let name = "'host-' || i || '.example.org'";
     connection.multiply("domains", NOUNS, &[&[("name", name)], &noun[..]].concat());
-    // Three days of the minutes of 50 hosts, some weeks of hours, and of devices.
-    for (table, column, unit_us, rows) in [
-        ("host_minutes", "minute", 60_000_000, 200_000),
-        ("device_minutes", "minute", 60_000_000, 200_000),
-        ("service_minutes", "minute", 60_000_000, 50_000),
-        ("host_hours", "hour", 3_600_000_000_i64, 50_000),
-        ("host_days", "day", 86_400_000_000, 50_000),
+    // Some days of minutes, a month of hours and days.
+    let (minute, hour) = (60_000_000, 3_600_000_000);
+    for (table, column, key, unit_us, buckets, each) in [
+        ("host_minutes", "minute", "host_id", minute, 2_880, 50),
+        ("device_minutes", "minute", "device_id", minute, 2_880, DEVICES),
+        ("service_minutes", "minute", "port", minute, 2_880, 20),
+        ("host_hours", "hour", "host_id", hour, 720, 500),
+        ("device_hours", "hour", "device_id", hour, 720, DEVICES),
+        ("service_hours", "hour", "port", hour, 720, 50),
+        ("host_days", "day", "host_id", DAY, 60, 500),
+        ("device_days", "day", "device_id", DAY, 60, DEVICES),
+        ("service_days", "day", "port", DAY, 60, 50),
     ] {
-        let last = NOON / unit_us;
-        let key =
-            if table.starts_with("service") { "port" } else { &table.replace(&format!("_{column}s"), "_id") };
-        connection.multiply_keyed(
-            table,
-            rows,
-            &[(column, &format!("{last} - 1 - i / {DEVICES}")), (key, &format!("1 + i % {DEVICES}"))],
+        let last = now / unit_us;
+        let (bucket, thing) = (
+            format!("{last} - 1 - (i - 1) / {each}"),
+            format!("{} + i % {each}", if each > DEVICES { FIRST + 1 } else { 1 }),
         );
+        let moved = "1000 * (1 + (i * 7919) % 1000)";
+        let changed = [(column, bucket.as_str()), (key, thing.as_str()), ("bytes_orig", moved)];
+        connection.multiply_keyed(table, buckets * each, &changed);
     }
     if let Direct::Postgres(connection) = &mut connection {
         connection.batch_execute("VACUUM ANALYZE").unwrap();
@@ -222,7 +228,7 @@ impl Direct {
     fn multiply(&mut self, table: &str, rows: i64, changed: &[(&str, &str)]) {
         let id = if matches!(self, Self::Postgres(_)) && DAILY.contains(&table) {
             self.make_parts(table);
-            format!("(({FIRST_DAY} + (i - 1) / ({ROWS} / {DAYS})) << 32) + i")
+            format!("(({FIRST_DAY} + (i - 1) / ({rows} / {DAYS} + 1)) << 32) + i")
         } else {
             format!("{FIRST} + i")
         };

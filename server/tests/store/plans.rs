@@ -15,7 +15,7 @@ use netmon_server::store::{
     TopFilter,
 };
 
-use crate::million::{self, Direct};
+use crate::million::{self, Direct, MILLION};
 use crate::postgres::Cluster;
 use crate::sample::{NOON, ip};
 use crate::{explain, explain_postgres};
@@ -138,6 +138,9 @@ fn flow_filters(router: netmon_server::domain::RouterId) -> Vec<FlowFilter> {
             &|f| f.text = Some(FlowText::Address(ip("203.0.113.1"))),
             &|f| f.text = Some(FlowText::Port(80)),
             &|f| f.text = Some(FlowText::Protocol(17)),
+            &|f| f.text = Some(FlowText::Name("name-1".to_owned())),
+            &|f| f.text = Some(FlowText::Name("host-14999".to_owned())),
+            &|f| f.text = Some(FlowText::Name("example".to_owned())),
         ],
         &[&|f| f.sort = FlowSort::Bytes, &|f| f.sort = FlowSort::LastSeen, &|f| f.sort = FlowSort::Duration],
     )
@@ -227,6 +230,10 @@ fn cases(reader: &Reader, middle: i64) -> Vec<Case> {
             cases.push(Case::new(format!("{filter:?}"), move |reader| reader.top(&filter).map(drop)));
         }
     }
+    cases.push(Case::new("minutes of a device".to_owned(), |reader| {
+        reader.device_minutes(ip("192.168.1.1"), NOON - DAY, NOON).map(drop)
+    }));
+    cases.push(Case::new("routers".to_owned(), |reader| reader.routers().map(drop)));
     cases.push(Case::new("oldest flow".to_owned(), |reader| reader.oldest_flow().map(drop)));
     cases
 }
@@ -246,13 +253,13 @@ const INDEXES: [&str; 10] = [
 ];
 
 pub(crate) fn every_list_follows_an_index_on_sqlite(url: &DatabaseUrl) {
-    million::fill(url);
+    million::fill(url, MILLION, NOON);
     let store = Store::open(url).unwrap();
     let reader = store.reader();
     let mut explainer = explain::Explainer::new(Direct::open(url));
     let mut statements: BTreeSet<String> = BTreeSet::new();
     let mut wrong = Vec::new();
-    for case in cases(&reader, million::middle(url)) {
+    for case in cases(&reader, million::middle(url, MILLION)) {
         let asked = case.statements(&reader);
         assert!(!asked.is_empty(), "{} asks nothing", case.name);
         for statement in asked {
@@ -275,12 +282,12 @@ pub(crate) fn every_list_follows_an_index_on_sqlite(url: &DatabaseUrl) {
 pub(crate) fn every_list_follows_an_index_on_postgres(cluster: Cluster) {
     let database = cluster.new_database();
     let url = DatabaseUrl::Postgres(cluster.url(&database));
-    million::fill(&url);
+    million::fill(&url, MILLION, NOON);
     let mut plans = explain_postgres::Plans::of(&cluster, &database);
     let store = Store::open(&url).unwrap();
     let reader = store.reader();
     let mut wrong = Vec::new();
-    for case in cases(&reader, million::middle(&url)) {
+    for case in cases(&reader, million::middle(&url, MILLION)) {
         (case.run)(&reader).unwrap();
         let asked = plans.new_ones();
         assert!(!asked.is_empty(), "{} was not explained", case.name);
@@ -298,7 +305,7 @@ pub(crate) fn every_list_follows_an_index_on_postgres(cluster: Cluster) {
         "HostFilter { address: None, text: None, sort: LastSeen",
         "DomainFilter { text: None, sort: LastSeen",
     ] {
-        let case = cases(&reader, million::middle(&url))
+        let case = cases(&reader, million::middle(&url, MILLION))
             .into_iter()
             .find(|case| case.name.starts_with(start))
             .unwrap();

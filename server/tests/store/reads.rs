@@ -82,6 +82,13 @@ pub(crate) fn filters_narrow(url: &DatabaseUrl) {
     check(text(FlowText::Port(8_443)), &[3, 1]);
     check(text(FlowText::Protocol(58)), &[2]);
     check(FlowFilter { port: Some(443), ..text(FlowText::Port(8_443)) }, &[]);
+    // The names of the two that have one, one of them with a flow that is open.
+    let name = |part: &str| text(FlowText::Name(part.to_owned()));
+    check(name("w.exam"), &[3, 1]);
+    check(FlowFilter { router: Some(other), ..name("example") }, &[3]);
+    check(FlowFilter { from: Some(NOON + 10 * 3_600_000_000), ..name("example") }, &[]);
+    check(name("exampel"), &[]);
+    check(name("%"), &[]);
     assert_eq!(store.reader().count_flows(&any(), 2).unwrap(), Count { total: 2, capped: true });
 }
 

@@ -6,7 +6,7 @@ use netmon_server::domain::{Changes, Counters, MINUTE_US, RouterId};
 use netmon_server::store::{DatabaseUrl, TopBy, TopFilter, TopKey, TopList};
 
 use crate::opened;
-use crate::sample::{NOON, NOON_MINUTE, delta, host_delta, ip, tcp};
+use crate::sample::{NOON, NOON_MINUTE, delta, host_delta, ip, ping6, tcp};
 
 const HOUR: i64 = 60 * MINUTE_US;
 const DAY: i64 = 24 * HOUR;
@@ -79,6 +79,25 @@ pub(crate) fn a_ranking_covers_its_span(url: &DatabaseUrl) {
     assert_eq!(services.rows[0].key, TopKey::Service { protocol: 6, port: 8_443 });
     assert_eq!(services.rows[0].sums.counters.bytes_orig, 50_600);
     assert_eq!(top(TopBy::Service, None, MINUTE_US, 10).rows[0].sums.counters.bytes_orig, 10);
+}
+
+pub(crate) fn a_day_of_a_device_has_its_minutes(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let (flow, other) = (tcp(router, 1), ping6(router, 2));
+    let minutes = [(0, 1), (1, 2), (1_439, 4), (1_440, 8)]
+        .map(|(minute, moved)| delta(&flow, NOON_MINUTE + minute, 1, bytes(moved)));
+    let mut changes = Changes { minutes: minutes.to_vec(), ..Changes::default() };
+    changes.minutes.push(delta(&other, NOON_MINUTE, 1, bytes(100)));
+    writer.commit(&changes).unwrap();
+    let read = |address: IpAddr, from| -> Vec<(i64, i64)> {
+        let rows = store.reader().device_minutes(address, from, NOON + DAY).unwrap();
+        rows.iter().map(|row| ((row.at - NOON) / MINUTE_US, row.sums.counters.bytes_orig)).collect()
+    };
+    let address = flow.device.unwrap();
+    assert_eq!(read(address, NOON), [(0, 1), (1, 2), (1_439, 4)]);
+    assert_eq!(read(address, NOON + 2 * MINUTE_US), [(1_439, 4)]);
+    assert_eq!(read(address, i64::MIN), [(0, 1), (1, 2), (1_439, 4)]);
+    assert_eq!(read(ip("192.168.1.99"), NOON), []);
 }
 
 /// Traffic without a device and without an outside address is told as such.

@@ -44,6 +44,8 @@ pub enum FlowText {
     Port(u16),
     /// An IANA protocol number.
     Protocol(u8),
+    /// A part of the responder's name, in lower case: of those names that were seen last, some twenty thousand.
+    Name(String),
 }
 
 /// What comes first. All but the newest are found among the newest rows alone, some

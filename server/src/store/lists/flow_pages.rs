@@ -60,6 +60,11 @@ macro_rules! narrowed {
         {
             query = query.filter(($table::domain_id + 0_i64).eq(domain));
         }
+        if let Some(names) = &wanted.names
+            && !matches!($key, Key::Domain(_))
+        {
+            query = query.filter(($table::domain_id + 0_i64).eq_any(names.clone()));
+        }
         if let Some((devices, hosts)) = &wanted.either {
             let device = ($table::device_id + 0_i64).eq_any(devices.clone());
             query = query.filter(device.or(($table::host_id + 0_i64).eq_any(hosts.clone())));

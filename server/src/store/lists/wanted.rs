@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 
 use super::super::StoreError;
 use super::super::address::Address;
 use super::super::connection::{Connection, on_backend};
 use super::super::devices;
 use super::super::schema::{domains, remote_hosts};
-use super::{FlowFilter, FlowSort, FlowText};
+use super::{FlowFilter, FlowSort, FlowText, WINDOW};
 
 /// What a flow must have.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Wanted {
     pub(super) to: Option<i64>,
     /// One of these devices or one of these hosts.
     pub(super) either: Option<(Vec<i64>, Vec<i64>)>,
+    /// Whose responder has one of these names.
+    pub(super) names: Option<Vec<i64>>,
     pub(super) sort: FlowSort,
 }
 
@@ -42,6 +45,12 @@ pub(super) enum Key {
 
 /// Ports whose flows are so many that they have no index (migration 0005): a window of the newest holds enough.
 const COMMON_PORTS: [i32; 3] = [0, 53, 443];
+
+/// So many names at most are looked for one by one along the index; of more, a window of the newest flows holds enough.
+const MOST_KEYS: usize = 100;
+
+/// Names that a text may stand for.
+const MOST_NAMES: usize = 1_000;
 
 impl Wanted {
     /// `None`: no flow can match, since nothing has that address.
@@ -60,6 +69,7 @@ impl Wanted {
             from: filter.from,
             to: filter.to,
             either: None,
+            names: None,
             sort: filter.sort,
         };
         if let Some(address) = filter.device {
@@ -85,11 +95,19 @@ impl Wanted {
                 return Ok(None);
             }
         }
-        match filter.text {
+        match &filter.text {
             None => {}
-            Some(FlowText::Port(port)) => wanted.ports.push(i32::from(port)),
-            Some(FlowText::Protocol(protocol)) => wanted.protocols.push(i16::from(protocol)),
+            Some(FlowText::Port(port)) => wanted.ports.push(i32::from(*port)),
+            Some(FlowText::Protocol(protocol)) => wanted.protocols.push(i16::from(*protocol)),
+            Some(FlowText::Name(part)) => {
+                let names = names_with(connection, part, filter.from)?;
+                if names.is_empty() {
+                    return Ok(None);
+                }
+                wanted.names = Some(names);
+            }
             Some(FlowText::Address(address)) => {
+                let address = *address;
                 let devices = devices::with_address(connection, address.into())?;
                 let hosts: Vec<i64> = host_id(connection, address)?.into_iter().collect();
                 if devices.is_empty() && hosts.is_empty() {
@@ -120,6 +138,9 @@ impl Wanted {
             let devices = devices.iter().map(|id| Key::Device(*id));
             ways.push(devices.chain(hosts.iter().map(|id| Key::Host(*id))).collect());
         }
+        if let Some(names) = self.names.as_ref().filter(|names| names.len() <= MOST_KEYS) {
+            ways.push(names.iter().map(|id| Key::Domain(*id)).collect());
+        }
         if ways.is_empty() {
             ways.push(vec![Key::All]);
         }
@@ -138,10 +159,33 @@ impl Wanted {
             self.from.is_some(),
             self.to.is_some(),
             self.either.is_some(),
+            self.names.is_some(),
         ];
         let conditions = conditions.into_iter().filter(|asked| *asked).count();
         self.sort != FlowSort::Newest || conditions + self.protocols.len() + self.ports.len() > answered
     }
+}
+
+/// The ids of names that hold this text, the last seen first, no more than [`MOST_NAMES`]: among those that were seen
+/// since `from`, and no more than a window of them.
+fn names_with(connection: &mut Connection, part: &str, from: Option<i64>) -> Result<Vec<i64>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Named {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let (position, place) = match connection {
+        Connection::Sqlite(_) => ("instr", "?"),
+        Connection::Postgres(_) => ("strpos", "$1"),
+    };
+    let query = format!(
+        "SELECT id FROM (SELECT id, name FROM domains WHERE last_seen_us >= {} ORDER BY last_seen_us DESC, id DESC \
+         LIMIT {WINDOW}) AS latest WHERE {position}(name, {place}) > 0 LIMIT {MOST_NAMES}",
+        from.unwrap_or(i64::MIN + 1),
+    );
+    let rows: Vec<Named> =
+        on_backend!(connection, |c| diesel::sql_query(query).bind::<Text, _>(part).load(c))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// One per router that has a device of this address.

@@ -37,7 +37,7 @@ list_params! {
         to: Moment as String,
         /// `true`: only ended ones; `false`: only open ones.
         ended: Switch as bool,
-        /// An address of either end, a port, or the name of a protocol.
+        /// An address of either end, a port, the name of a protocol, or a part of the responder's name.
         q: Text as String,
         /// `newest`; or, among the newest 20,000 of those searched, `bytes`, `last_seen` or `duration`.
         sort: Sort as String,
@@ -66,6 +66,9 @@ impl std::str::FromStr for Sort {
     }
 }
 
+/// Characters of a part of a name that can be searched for: fewer are in most names.
+const SHORTEST_NAME: usize = 3;
+
 /// What was typed into the search field.
 #[derive(Clone, Debug)]
 pub(in crate::web) struct Text(FlowText);
@@ -78,7 +81,14 @@ impl std::str::FromStr for Text {
         let port = || text.parse().map(|Port(port)| FlowText::Port(port));
         let protocol = || text.parse().map(|Protocol(protocol)| FlowText::Protocol(protocol));
         let found = address.or_else(|_| port()).or_else(|_| protocol());
-        found.map(Self).map_err(|_| format!("{text:?} is not an address, a port or the name of a protocol"))
+        let name = || {
+            let name = text.trim().trim_end_matches('.').to_lowercase();
+            (name.chars().count() >= SHORTEST_NAME && text.parse::<Name>().is_ok())
+                .then_some(FlowText::Name(name))
+        };
+        found.ok().or_else(name).map(Self).ok_or_else(|| {
+            format!("{text:?} is not an address, a port, the name of a protocol, or three letters or more of a name")
+        })
     }
 }
 
@@ -304,12 +314,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_search_is_an_address_a_port_or_a_protocol() {
+    fn a_search_is_an_address_a_port_a_protocol_or_a_name() {
         for (text, expected) in [
             ("192.0.2.1", Ok(FlowText::Address([192, 0, 2, 1].into()))),
             ("443", Ok(FlowText::Port(443))),
             ("UDP", Ok(FlowText::Protocol(17))),
-            ("65536", Err("\"65536\" is not an address, a port or the name of a protocol".to_owned())),
+            ("65536", Ok(FlowText::Name("65536".to_owned()))),
+            ("Example.", Ok(FlowText::Name("example".to_owned()))),
+            (
+                "ex",
+                Err("\"ex\" is not an address, a port, the name of a protocol, or three letters or more of a name"
+                    .to_owned()),
+            ),
         ] {
             assert_eq!(text.parse().map(|Text(text)| text), expected, "{text}");
         }
