@@ -15,6 +15,7 @@ pub mod auth;
 pub mod cert;
 pub mod clock;
 pub mod commands;
+mod cursor;
 pub mod domain;
 pub mod engine;
 pub mod enrich;

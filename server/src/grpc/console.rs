@@ -7,6 +7,7 @@ use netmon_proto::v1::{self, console_server::Console, event::Kind};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
+use super::lists::{self, List};
 use crate::{
     ingest::Ingest,
     store::{Reader, RouterRow},
@@ -21,6 +22,17 @@ pub(super) struct ConsoleService {
 impl ConsoleService {
     pub(super) fn new(ingest: Ingest, reader: Reader) -> Self {
         Self { ingest, reader }
+    }
+
+    /// A page of a list, read off the runtime's workers.
+    async fn list<L: List<Entry: Send> + Send + 'static>(
+        &self,
+        request: Request<L>,
+    ) -> Result<(Vec<L::Entry>, v1::PageInfo), Status> {
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || lists::answer(&reader, request.into_inner()))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
     }
 }
 
@@ -40,6 +52,38 @@ impl Console for ConsoleService {
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(v1::ListRoutersResponse { routers: routers.into_iter().map(router).collect() }))
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<v1::ListDevicesRequest>,
+    ) -> Result<Response<v1::ListDevicesResponse>, Status> {
+        let (devices, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListDevicesResponse { devices, page: Some(page) }))
+    }
+
+    async fn list_flows(
+        &self,
+        request: Request<v1::ListFlowsRequest>,
+    ) -> Result<Response<v1::ListFlowsResponse>, Status> {
+        let (flows, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListFlowsResponse { flows, page: Some(page) }))
+    }
+
+    async fn list_dns(
+        &self,
+        request: Request<v1::ListDnsRequest>,
+    ) -> Result<Response<v1::ListDnsResponse>, Status> {
+        let (answers, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListDnsResponse { answers, page: Some(page) }))
+    }
+
+    async fn list_drops(
+        &self,
+        request: Request<v1::ListDropsRequest>,
+    ) -> Result<Response<v1::ListDropsResponse>, Status> {
+        let (drops, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListDropsResponse { drops, page: Some(page) }))
     }
 
     async fn tail(&self, request: Request<v1::TailRequest>) -> Result<Response<Tail>, Status> {

@@ -3,6 +3,7 @@
 
 mod collector;
 mod console;
+mod lists;
 
 use netmon_proto::{
     MAX_MESSAGE_BYTES,

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netmon_proto::v1::{
-    self, agent_frame::Frame, collector_client::CollectorClient, event::Kind, server_frame,
+    self, agent_frame::Frame, collector_client::CollectorClient, console_client::ConsoleClient, event::Kind,
+    server_frame,
 };
 use tokio::runtime::Runtime;
 use tonic::{Request, Status, transport::Channel};
@@ -66,11 +67,22 @@ impl Agent {
         })
     }
 
+    /// Calls the console, and gives what it answers.
+    pub(crate) fn console<R, F>(&self, call: impl FnOnce(ConsoleClient<Channel>) -> F) -> Result<R, Status>
+    where
+        F: Future<Output = Result<tonic::Response<R>, Status>>,
+    {
+        self.runtime.block_on(async {
+            let client = ConsoleClient::connect(self.url.clone()).await.unwrap();
+            Ok(call(client).await?.into_inner())
+        })
+    }
+
     async fn client(&self) -> CollectorClient<Channel> {
         CollectorClient::connect(self.url.clone()).await.unwrap()
     }
 
-    fn authorized<T>(&self, message: T) -> Request<T> {
+    pub(crate) fn authorized<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
         request

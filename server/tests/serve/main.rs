@@ -2,6 +2,7 @@
 //! stranger's text, what a restart keeps.
 
 mod client;
+mod console;
 mod http;
 mod lists;
 mod manager;

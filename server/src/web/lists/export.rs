@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
-use super::{Listing, cursor};
+use super::{Listing, decoded};
 use crate::store::{Page, Reader};
 use crate::web::{App, WebError};
 
@@ -60,7 +60,7 @@ pub(in crate::web) async fn export<L: Listing>(
         WebError::Unavailable(format!("{AT_ONCE} exports are running, expected to wait for one to end"))
     })?;
     let (before, limit) = params.paging();
-    let before = before.map(|text| cursor::decode(L::NAME, &params.without_paging(), text)).transpose()?;
+    let before = before.map(|text| decoded(L::NAME, &params.without_paging(), text)).transpose()?;
     let left = limit.unwrap_or(MOST_ROWS);
     let now = app.clock.now();
     let (filter, reader) = {

@@ -1,7 +1,8 @@
 //! What is open now, from the writer's memory.
 
-use super::{DEFAULT_LIMIT, FlowItem, List, cursor, params::list_params};
+use super::{DEFAULT_LIMIT, FlowItem, List, decoded, params::list_params};
 use crate::{
+    cursor,
     store::Position,
     web::{App, WebError},
 };
@@ -15,7 +16,7 @@ list_params! {
 pub(in crate::web) async fn live(app: &App, params: &LiveParams) -> Result<List<FlowItem>, WebError> {
     let (cursor, limit) = params.own_paging();
     let asked = params.own_without_paging();
-    let before = cursor.map(|text| cursor::decode("live", &asked, text)).transpose()?;
+    let before = cursor.map(|text| decoded("live", &asked, text)).transpose()?;
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     let snapshot = app.live.snapshot().await;
     let mut open: Vec<_> = snapshot.flows.iter().filter(|flow| flow.ended_at.is_none()).collect();

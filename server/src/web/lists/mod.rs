@@ -1,7 +1,6 @@
 //! The lists as they are asked for over HTTP: the same parameters, filters and rows for pages, JSON and exports.
 
 mod asked;
-pub(super) mod cursor;
 mod devices;
 mod dns;
 mod domains;
@@ -34,8 +33,9 @@ pub(super) use routers::{RouterItem, RouterParams};
 
 use super::{App, WebError};
 use crate::{
+    cursor,
     domain::{Micros, RouterId},
-    store::{Count, Page, PageOf, Reader, StoreError},
+    store::{Count, Page, PageOf, Position, Reader, StoreError},
 };
 
 /// A list. Implemented by its parameters.
@@ -87,8 +87,7 @@ pub(super) struct Found<R> {
 /// Reads a page and counts.
 pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::Row>, WebError> {
     let (cursor, limit) = params.paging();
-    let before =
-        cursor.map(|cursor| cursor::decode(L::NAME, &params.without_paging(), cursor)).transpose()?;
+    let before = cursor.map(|cursor| decoded(L::NAME, &params.without_paging(), cursor)).transpose()?;
     let page = Page { before, limit: limit.unwrap_or(DEFAULT_LIMIT) };
     let now = app.clock.now();
     let asked = params.clone();
@@ -100,6 +99,15 @@ pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::R
         .await?;
     let next = part.next.map(|position| cursor::encode(L::NAME, &params.without_paging(), position));
     Ok(Found { rows: part.items, next, count })
+}
+
+/// Where the next page begins.
+fn decoded(list: &str, asked: &dyn Debug, text: &str) -> Result<Position, WebError> {
+    cursor::decode(list, asked, text).ok_or_else(|| {
+        WebError::BadRequest(
+            "cursor: expected `next` of a page of this list with the same filters and order".to_owned(),
+        )
+    })
 }
 
 /// The id of a router that is named.

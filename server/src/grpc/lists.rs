@@ -1,0 +1,372 @@
+//! The console's lists: requests to filters, rows to messages.
+
+use std::fmt::{Debug, Display};
+use std::net::IpAddr;
+
+use netmon_proto::v1;
+use tonic::Status;
+
+use crate::{
+    cursor,
+    domain::{Direction, End, Hook, Micros, RouterId},
+    store::{
+        Count, DeviceFilter, DeviceRow, DnsFilter, DnsRow, DropFilter, DropRow, FlowFilter, FlowRow,
+        FlowSort, FlowText, Page, PageOf, Reader, StoreError,
+    },
+};
+
+const DEFAULT_SIZE: u32 = 50;
+const MAX_SIZE: u32 = 1_000;
+/// Counting rows stops here: nobody reads further, and it must not cost more than the list.
+const COUNT_LIMIT: u32 = 10_000;
+/// Longer than any name in the DNS.
+const MAX_TEXT: usize = 300;
+
+/// A list of the console: its request knows its filter and how rows are told.
+pub(super) trait List: Debug + Clone {
+    type Filter;
+    type Row;
+    type Entry;
+
+    const NAME: &'static str;
+
+    /// Which part is wanted; what remains is what a token belongs to.
+    fn take_page(&mut self) -> Option<v1::PageRequest>;
+    fn filter(&self, reader: &Reader) -> Result<Self::Filter, Status>;
+    fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
+    fn count(reader: &Reader, filter: &Self::Filter, limit: u32) -> Result<Count, StoreError>;
+    fn entry(row: Self::Row) -> Self::Entry;
+}
+
+/// Reads a page and counts. Blocks.
+pub(super) fn answer<L: List>(
+    reader: &Reader,
+    mut request: L,
+) -> Result<(Vec<L::Entry>, v1::PageInfo), Status> {
+    let asked = request.take_page().unwrap_or_default();
+    let size = if asked.size == 0 { DEFAULT_SIZE } else { asked.size };
+    if size > MAX_SIZE {
+        return Err(wrong("page.size", size, &format!("at most {MAX_SIZE}")));
+    }
+    let before = if asked.token.is_empty() {
+        None
+    } else {
+        let place = cursor::decode(L::NAME, &request, &asked.token);
+        Some(place.ok_or_else(|| {
+            Status::invalid_argument(
+                "page.token: expected next_token of a page of this list with the same filters",
+            )
+        })?)
+    };
+    let filter = request.filter(reader)?;
+    let limit = usize::try_from(size).unwrap_or(usize::MAX);
+    let page = L::page(reader, &filter, Page { before, limit }).map_err(failed)?;
+    let count = L::count(reader, &filter, COUNT_LIMIT).map_err(failed)?;
+    let next = page.next.map(|place| cursor::encode(L::NAME, &request, place));
+    let info =
+        v1::PageInfo { next_token: next.unwrap_or_default(), total: count.total, total_capped: count.capped };
+    Ok((page.items.into_iter().map(L::entry).collect(), info))
+}
+
+impl List for v1::ListDevicesRequest {
+    type Filter = DeviceFilter;
+    type Row = DeviceRow;
+    type Entry = v1::Device;
+
+    const NAME: &'static str = "console devices";
+
+    fn take_page(&mut self) -> Option<v1::PageRequest> {
+        self.page.take()
+    }
+
+    fn filter(&self, reader: &Reader) -> Result<DeviceFilter, Status> {
+        Ok(DeviceFilter {
+            router: router(reader, &self.router_id)?,
+            address: address("address", &self.address)?,
+            text: text("text", &self.text)?,
+            ..DeviceFilter::default()
+        })
+    }
+
+    fn page(reader: &Reader, filter: &DeviceFilter, page: Page) -> Result<PageOf<DeviceRow>, StoreError> {
+        reader.devices(filter, page)
+    }
+
+    fn count(reader: &Reader, filter: &DeviceFilter, limit: u32) -> Result<Count, StoreError> {
+        reader.count_devices(filter, limit)
+    }
+
+    fn entry(row: DeviceRow) -> v1::Device {
+        v1::Device {
+            id: row.id,
+            router_id: row.router_name,
+            address: row.address.to_string(),
+            first_seen_us: row.first_seen,
+            last_seen_us: row.last_seen,
+        }
+    }
+}
+
+impl List for v1::ListFlowsRequest {
+    type Filter = FlowFilter;
+    type Row = FlowRow;
+    type Entry = v1::FlowEntry;
+
+    const NAME: &'static str = "console flows";
+
+    fn take_page(&mut self) -> Option<v1::PageRequest> {
+        self.page.take()
+    }
+
+    fn filter(&self, reader: &Reader) -> Result<FlowFilter, Status> {
+        Ok(FlowFilter {
+            router: router(reader, &self.router_id)?,
+            device: address("device", &self.device)?,
+            host: address("host", &self.host)?,
+            domain: text("domain", &self.domain)?,
+            direction: direction(self.direction)?,
+            protocol: number("protocol", Some(self.protocol).filter(|protocol| *protocol != 0))?,
+            port: number("port", self.port)?,
+            ended: self.ended,
+            from: time(self.from_us),
+            to: time(self.to_us),
+            text: text("domain_part", &self.domain_part)?.map(FlowText::Name),
+            sort: order(self.order)?,
+        })
+    }
+
+    fn page(reader: &Reader, filter: &FlowFilter, page: Page) -> Result<PageOf<FlowRow>, StoreError> {
+        reader.flows(filter, page)
+    }
+
+    fn count(reader: &Reader, filter: &FlowFilter, limit: u32) -> Result<Count, StoreError> {
+        reader.count_flows(filter, limit)
+    }
+
+    fn entry(row: FlowRow) -> v1::FlowEntry {
+        let flow = row.flow;
+        let (tuple, counters, before) = (flow.key.tuple, flow.counters, flow.before);
+        let name = flow.name.as_ref();
+        v1::FlowEntry {
+            id: flow.id.0,
+            router_id: row.router_name,
+            device: shown(flow.device),
+            remote: shown(flow.remote),
+            direction: flow.direction as i32,
+            protocol: flow.key.protocol.into(),
+            src_ip: tuple.src.to_string(),
+            src_port: tuple.src_port.into(),
+            dst_ip: tuple.dst.to_string(),
+            dst_port: tuple.dst_port.into(),
+            service_port: flow.service_port().into(),
+            tcp_state: flow.tcp_state.into(),
+            status: flow.status,
+            first_seen_us: flow.first_seen,
+            last_seen_us: flow.last_seen,
+            bytes_orig: figure(counters.bytes_orig),
+            bytes_reply: figure(counters.bytes_reply),
+            packets_orig: figure(counters.packets_orig),
+            packets_reply: figure(counters.packets_reply),
+            bytes_orig_before: figure(before.bytes_orig),
+            bytes_reply_before: figure(before.bytes_reply),
+            packets_orig_before: figure(before.packets_orig),
+            packets_reply_before: figure(before.packets_reply),
+            no_counters: flow.no_counters,
+            ended: flow.end.is_some(),
+            end_unseen: flow.end == Some(End::Unseen),
+            domain: name.and_then(|name| name.domain.as_deref()).unwrap_or_default().to_owned(),
+            domain_confidence: name.map_or(0, |name| name.confidence.into()),
+        }
+    }
+}
+
+impl List for v1::ListDnsRequest {
+    type Filter = DnsFilter;
+    type Row = DnsRow;
+    type Entry = v1::DnsEntry;
+
+    const NAME: &'static str = "console dns";
+
+    fn take_page(&mut self) -> Option<v1::PageRequest> {
+        self.page.take()
+    }
+
+    fn filter(&self, reader: &Reader) -> Result<DnsFilter, Status> {
+        Ok(DnsFilter {
+            router: router(reader, &self.router_id)?,
+            device: address("device", &self.device)?,
+            domain: text("domain", &self.domain)?,
+            text: text("text", &self.text)?,
+            kind: number("type", Some(self.r#type).filter(|kind| *kind != 0))?,
+            rcode: number("rcode", self.rcode)?,
+            from: time(self.from_us),
+            to: time(self.to_us),
+        })
+    }
+
+    fn page(reader: &Reader, filter: &DnsFilter, page: Page) -> Result<PageOf<DnsRow>, StoreError> {
+        reader.dns(filter, page)
+    }
+
+    fn count(reader: &Reader, filter: &DnsFilter, limit: u32) -> Result<Count, StoreError> {
+        reader.count_dns(filter, limit)
+    }
+
+    fn entry(row: DnsRow) -> v1::DnsEntry {
+        let records = row.answers.into_iter().map(|answer| v1::DnsEntryRecord {
+            name: answer.name,
+            r#type: answer.kind.unsigned_abs(),
+            data: answer.data,
+            ttl_s: answer.ttl_s.map(figure),
+        });
+        v1::DnsEntry {
+            id: row.id,
+            router_id: row.router_name,
+            time_us: row.time,
+            client_ip: row.client.to_string(),
+            name: row.name,
+            r#type: row.kind.unsigned_abs(),
+            rcode: row.rcode.unsigned_abs().into(),
+            resolver_ip: shown(row.resolver),
+            cached: row.cached,
+            records: records.collect(),
+        }
+    }
+}
+
+impl List for v1::ListDropsRequest {
+    type Filter = DropFilter;
+    type Row = DropRow;
+    type Entry = v1::DropEntry;
+
+    const NAME: &'static str = "console drops";
+
+    fn take_page(&mut self) -> Option<v1::PageRequest> {
+        self.page.take()
+    }
+
+    fn filter(&self, reader: &Reader) -> Result<DropFilter, Status> {
+        let hook = Hook::named(&self.hook);
+        if hook == Hook::Unknown && !self.hook.is_empty() {
+            return Err(wrong(
+                "hook",
+                &self.hook,
+                "PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING or INGRESS",
+            ));
+        }
+        Ok(DropFilter {
+            router: router(reader, &self.router_id)?,
+            device: address("device", &self.device)?,
+            host: address("host", &self.host)?,
+            hook: (hook != Hook::Unknown).then_some(hook),
+            protocol: number("protocol", Some(self.protocol).filter(|protocol| *protocol != 0))?,
+            port: number("port", self.port)?,
+            text: text("text", &self.text)?,
+            from: time(self.from_us),
+            to: time(self.to_us),
+        })
+    }
+
+    fn page(reader: &Reader, filter: &DropFilter, page: Page) -> Result<PageOf<DropRow>, StoreError> {
+        reader.drops(filter, page)
+    }
+
+    fn count(reader: &Reader, filter: &DropFilter, limit: u32) -> Result<Count, StoreError> {
+        reader.count_drops(filter, limit)
+    }
+
+    fn entry(row: DropRow) -> v1::DropEntry {
+        v1::DropEntry {
+            id: row.id,
+            router_id: row.router_name,
+            time_us: row.time,
+            hook: row.hook.name().to_owned(),
+            prefix: row.prefix,
+            in_interface: row.in_interface,
+            out_interface: row.out_interface,
+            src_ip: row.src.to_string(),
+            dst_ip: row.dst.to_string(),
+            src_port: row.src_port.unsigned_abs(),
+            dst_port: row.dst_port.unsigned_abs(),
+            protocol: row.protocol.unsigned_abs().into(),
+            length: figure(row.length),
+            left_out: figure(row.left_out),
+        }
+    }
+}
+
+fn wrong(field: &str, value: impl Display, expected: &str) -> Status {
+    Status::invalid_argument(format!("{field}: {value} was given, expected {expected}"))
+}
+
+fn failed(error: StoreError) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+/// The id of a router that is named.
+fn router(reader: &Reader, name: &str) -> Result<Option<RouterId>, Status> {
+    let Some(name) = text("router_id", name)? else { return Ok(None) };
+    match reader.router_id(&name).map_err(failed)? {
+        None => Err(wrong("router_id", name, "a router that has reported")),
+        known => Ok(known),
+    }
+}
+
+fn address(field: &str, text: &str) -> Result<Option<IpAddr>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| wrong(field, format!("{text:?}"), "an IPv4 or IPv6 address"))
+}
+
+/// A text to look for; names of routers, which are told apart by case, are the callers' own.
+fn text(field: &str, text: &str) -> Result<Option<String>, Status> {
+    if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+        let expected = format!("at most {MAX_TEXT} bytes without control characters");
+        return Err(wrong(field, format!("{} bytes", text.len()), &expected));
+    }
+    let folded = if field == "router_id" { text.to_owned() } else { text.to_lowercase() };
+    Ok(Some(folded).filter(|text| !text.is_empty()))
+}
+
+fn number<T: TryFrom<u32>>(field: &str, value: Option<u32>) -> Result<Option<T>, Status> {
+    let limit = (1_u64 << (8 * size_of::<T>())) - 1;
+    value
+        .map(|value| T::try_from(value).map_err(|_| wrong(field, value, &format!("0 to {limit}"))))
+        .transpose()
+}
+
+fn time(time: Micros) -> Option<Micros> {
+    Some(time).filter(|time| *time != 0)
+}
+
+fn direction(number: i32) -> Result<Option<Direction>, Status> {
+    Ok(Some(match v1::Direction::try_from(number) {
+        Ok(v1::Direction::Unspecified) => return Ok(None),
+        Ok(v1::Direction::Out) => Direction::Out,
+        Ok(v1::Direction::In) => Direction::In,
+        Ok(v1::Direction::Lan) => Direction::Lan,
+        Ok(v1::Direction::Local) => Direction::Local,
+        Ok(v1::Direction::Forward) => Direction::Forward,
+        Err(_) => return Err(wrong("direction", number, "a netmon.v1.Direction")),
+    }))
+}
+
+fn order(number: i32) -> Result<FlowSort, Status> {
+    Ok(match v1::FlowOrder::try_from(number) {
+        Ok(v1::FlowOrder::Unspecified) => FlowSort::Newest,
+        Ok(v1::FlowOrder::Bytes) => FlowSort::Bytes,
+        Ok(v1::FlowOrder::LastSeen) => FlowSort::LastSeen,
+        Ok(v1::FlowOrder::Duration) => FlowSort::Duration,
+        Err(_) => return Err(wrong("order", number, "a netmon.v1.FlowOrder")),
+    })
+}
+
+/// What is stored is never negative.
+fn figure(figure: i64) -> u64 {
+    u64::try_from(figure).unwrap_or_default()
+}
+
+fn shown(address: Option<IpAddr>) -> String {
+    address.map_or_else(String::new, |address| address.to_string())
+}
