@@ -43,10 +43,13 @@ pub(crate) fn record_statements() {
     set_default_instrumentation(recorder).unwrap();
 }
 
+/// Something to ask the reader for.
+type Request = Box<dyn Fn(&Reader) -> Result<(), StoreError>>;
+
 /// A request and what it is called.
 struct Case {
     name: String,
-    run: Box<dyn Fn(&Reader) -> Result<(), StoreError>>,
+    run: Request,
 }
 
 impl Case {
