@@ -1,6 +1,7 @@
 //! What the program does instead of serving: one command, one file.
 
 mod backup;
+mod baselines;
 mod check;
 mod cleanup;
 mod import;
@@ -22,6 +23,8 @@ pub enum Command {
     Cleanup(DatabaseArgs),
     /// Take away DNS questions and answers that were kept long enough
     DnsPrune(DatabaseArgs),
+    /// Make anew what is usual for each device, of the last 24 hours
+    RecomputeBaselines(DatabaseArgs),
     /// Bring the database's schema up to this program's
     Migrate(DatabaseArgs),
     /// Copy the SQLite database into a new file while a server runs
@@ -99,6 +102,7 @@ pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Cleanup(database) => cleanup::cleanup(database),
         Command::DnsPrune(database) => cleanup::dns_prune(database),
+        Command::RecomputeBaselines(database) => baselines::recompute(database),
         Command::Migrate(database) => migrate(database),
         Command::Backup { database, to } => backup::backup(database, &to),
         Command::Check { database, salvage: None } => check::check(database),

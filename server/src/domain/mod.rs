@@ -1,9 +1,11 @@
 //! What the server knows about a network, free of any database, wire format or clock.
 
+mod baseline;
 mod changes;
 mod events;
 mod flow;
 
+pub use baseline::{BASELINE_READS_US, BASELINE_US, Baseline, Baselines};
 pub use changes::{
     Changes, CursorMove, DeviceTouch, GapRow, HostMinuteDelta, HostName, HostTouch, HttpBatch, MinuteDelta,
     NamedFlow, RawEvent, RouterUpdate,

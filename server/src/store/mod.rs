@@ -9,6 +9,7 @@
 
 mod address;
 mod attach;
+mod baselines;
 mod check;
 mod connection;
 mod damage;

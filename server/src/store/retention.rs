@@ -104,6 +104,8 @@ impl Timed {
 
 const RAW: Timed = Timed { ids: ids::RAW_EVENT, ..timed("raw_events", "time_us") };
 const GAPS: Timed = timed("gaps", "to_us");
+const HITS: Timed = timed("anomaly_hits", "time_us");
+const INCIDENTS: Timed = Timed { began: "first_seen_us", ..timed("incidents", "last_seen_us") };
 
 const DROPS: Timed = Timed { ids: ids::FIREWALL_DROP, ..timed("firewall_drops", "time_us") };
 const DNS_QUERIES: Timed = Timed {
@@ -197,6 +199,8 @@ impl Retention {
             (DROPS, self.drops_days),
             (RAW, self.raw_days),
             (GAPS, self.incidents_days),
+            (HITS, self.incidents_days),
+            (INCIDENTS, self.incidents_days),
         ] {
             tasks.extend(before(days).into_iter().flat_map(|before| table.tasks(before)));
         }

@@ -340,6 +340,32 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    device_minutes (minute, router_id, device_id) {
+        minute -> BigInt,
+        router_id -> BigInt,
+        device_id -> BigInt,
+        flows -> BigInt,
+        bytes_orig -> BigInt,
+        bytes_reply -> BigInt,
+        packets_orig -> BigInt,
+        packets_reply -> BigInt,
+    }
+}
+
+diesel::table! {
+    baselines (device_id) {
+        device_id -> BigInt,
+        minutes -> Integer,
+        bytes_orig_per_minute -> BigInt,
+        flows_per_minute -> BigInt,
+        ten_minutes -> Integer,
+        new_hosts_per_ten_minutes -> BigInt,
+        ports_per_ten_minutes -> BigInt,
+        until_us -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(host_names, remote_hosts);
 diesel::allow_tables_to_appear_in_same_query!(host_whois, remote_hosts);
 diesel::allow_tables_to_appear_in_same_query!(

@@ -4,6 +4,7 @@
 //! environment they fail instead.
 
 mod away;
+mod baselines;
 mod checks;
 mod commits;
 mod days;
@@ -51,6 +52,8 @@ macro_rules! stories {
 }
 
 const STORIES: &[(&str, Story)] = stories![
+    baselines::what_is_usual_is_computed,
+    baselines::findings_go_when_their_time_is_over,
     commits::a_cursor_moves_only_from_where_it_is,
     commits::a_failed_commit_leaves_nothing,
     commits::a_commit_can_be_tried_again_after_a_failure,
