@@ -17,9 +17,10 @@ const DAY_US: Micros = 24 * 60 * MINUTE_US;
 /// A step that takes longer makes the next one smaller.
 const STEP_MS: u128 = 8;
 
-/// Rows of the first step, of the smallest and of the largest.
+/// Rows of the first step, of the smallest and of the largest. On a machine that has no time for us every step seems slow;
+/// the smallest still comes to an end with a month of rows.
 const ROWS_FIRST: i64 = 250;
-const ROWS_MIN: i64 = 20;
+const ROWS_MIN: i64 = 200;
 const ROWS_MAX: i64 = 4_000;
 
 /// How many rows an hour or a day keeps of what moved most, per router, once it is over.

@@ -169,7 +169,7 @@ fn main() -> ExitCode {
         trials.push(Trial::ignorable_test(format!("postgres::{name}"), move || on_postgres(&shared, *story)));
     }
     for (name, story) in OWN_CLUSTER_STORIES {
-        trials.push(Trial::ignorable_test(format!("postgres::{name}"), || match Cluster::start() {
+        trials.push(Trial::ignorable_test(format!("postgres::{name}"), || match Cluster::start(false) {
             Ok(cluster) => {
                 story(cluster);
                 Ok(Completion::Completed)
@@ -192,7 +192,7 @@ fn on_sqlite(story: Story) -> Result<(), Failed> {
 }
 
 fn on_postgres(shared: &Shared, story: Story) -> Result<Completion, Failed> {
-    match shared.get_or_init(Cluster::start) {
+    match shared.get_or_init(|| Cluster::start(false)) {
         Ok(cluster) => {
             let database = cluster.new_database();
             story(&DatabaseUrl::Postgres(cluster.url(&database)));

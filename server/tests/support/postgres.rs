@@ -27,11 +27,13 @@ pub(crate) struct Cluster {
     user: Option<(u32, u32)>,
     keeper: Option<Child>,
     databases: AtomicU32,
+    durable: bool,
 }
 
 impl Cluster {
     /// Makes a cluster and starts its server. `Err` is the reason why there is none on this machine.
-    pub(crate) fn start() -> Result<Self, String> {
+    /// Its commits reach the disk if it is to be `durable`, which only figures need.
+    pub(crate) fn start(durable: bool) -> Result<Self, String> {
         let programs = find_programs()
             .ok_or("no initdb and postgres on PATH or in /usr/lib/postgresql/*/bin: install PostgreSQL")?;
         // The path of a socket has at most 107 bytes, so not in a deep TMPDIR.
@@ -41,7 +43,8 @@ impl Cluster {
         if let Some((uid, gid)) = user {
             chown(directory.path(), Some(uid), Some(gid)).map_err(text)?;
         }
-        let mut cluster = Self { programs, directory, user, keeper: None, databases: AtomicU32::new(0) };
+        let mut cluster =
+            Self { programs, directory, user, keeper: None, databases: AtomicU32::new(0), durable };
         let made = cluster
             .command(&cluster.programs.join("initdb"))
             .args(["--username=netmon", "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8", "-D"])
@@ -95,8 +98,11 @@ impl Cluster {
         let mut command = self.command(Path::new("sh"));
         command.args(["-c", KEEPER, "keeper"]).arg(self.programs.join("postgres")).arg("-D").arg(self.data());
         command.arg("-k").arg(self.directory.path());
-        // Nothing here outlives the machine, so nothing needs to reach the disk.
-        command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50"]);
+        command.args(["-c", "listen_addresses=", "-c", "max_connections=50"]);
+        if !self.durable {
+            // Nothing in a test outlives the machine, so nothing needs to reach the disk.
+            command.args(["-c", "fsync=off"]);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let keeper = self.keeper.insert(command.spawn().map_err(text)?);
         let url = format!(
