@@ -2,6 +2,8 @@
 //!
 //! Their SQL is made from this list: nine tables differ in nothing but their names and keys.
 
+use std::sync::LazyLock;
+
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
@@ -130,11 +132,16 @@ impl Rollup {
     }
 }
 
+/// What stands before and after the values of a statement that adds rows to the table at each place of [`ROLLUPS`].
+/// Diesel asks for the text whenever the statement runs, also where it is prepared already.
+static AROUND_VALUES: LazyLock<[(String, String); ROLLUPS.len()]> =
+    LazyLock::new(|| ROLLUPS.each_ref().map(|rollup| (rollup.insert_into(), rollup.add_up())));
+
 /// Adds one row to the table at this place of [`ROLLUPS`]. With an identity of its own, so that it is prepared once a
 /// connection; see [`flow_statements`](super::flow_statements).
 pub(super) struct Add<const TABLE: usize> {
-    /// The key's parts, then the figures.
-    values: Vec<i64>,
+    key: Key,
+    figures: [i64; FIGURES.len()],
 }
 
 /// Adds many rows, which must differ in their keys, by one statement of Postgres.
@@ -142,23 +149,23 @@ pub(super) struct AddMany<const TABLE: usize> {
     columns: Vec<Vec<i64>>,
 }
 
-/// A row's values in the order of the table's columns.
-fn values(table: usize, key: &Key, sum: &Sum) -> impl Iterator<Item = i64> {
-    let keys = 2 + ROLLUPS[table].keys.len();
-    key.iter().take(keys).copied().chain(sum.figures()).collect::<Vec<_>>().into_iter()
+/// How many columns the primary key of the table at this place has.
+const fn key_width(table: usize) -> usize {
+    2 + ROLLUPS[table].keys.len()
 }
 
 impl<const TABLE: usize> Add<TABLE> {
     pub(super) fn new(key: &Key, sum: &Sum) -> Self {
-        Self { values: values(TABLE, key, sum).collect() }
+        Self { key: *key, figures: sum.figures() }
     }
 }
 
 impl<const TABLE: usize> AddMany<TABLE> {
     pub(super) fn new<'a>(rows: impl Iterator<Item = (&'a Key, &'a Sum)>) -> Self {
-        let mut columns = vec![Vec::new(); 2 + ROLLUPS[TABLE].keys.len() + FIGURES.len()];
+        let mut columns = vec![Vec::new(); key_width(TABLE) + FIGURES.len()];
         for (key, sum) in rows {
-            for (column, value) in columns.iter_mut().zip(values(TABLE, key, sum)) {
+            let values = key.iter().take(key_width(TABLE)).copied().chain(sum.figures());
+            for (column, value) in columns.iter_mut().zip(values) {
                 column.push(value);
             }
         }
@@ -168,28 +175,28 @@ impl<const TABLE: usize> AddMany<TABLE> {
 
 impl<const TABLE: usize> QueryFragment<Sqlite> for Add<TABLE> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let rollup = &ROLLUPS[TABLE];
-        out.push_sql(&rollup.insert_into());
-        for (place, value) in self.values.iter().enumerate() {
+        let (before, after) = &AROUND_VALUES[TABLE];
+        out.push_sql(before);
+        for (place, value) in self.key.iter().take(key_width(TABLE)).chain(&self.figures).enumerate() {
             out.push_sql(if place == 0 { " VALUES (" } else { ", " });
             out.push_bind_param::<BigInt, _>(value)?;
         }
         out.push_sql(")");
-        out.push_sql(&rollup.add_up());
+        out.push_sql(after);
         Ok(())
     }
 }
 
 impl<const TABLE: usize> QueryFragment<Pg> for AddMany<TABLE> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let rollup = &ROLLUPS[TABLE];
-        out.push_sql(&rollup.insert_into());
+        let (before, after) = &AROUND_VALUES[TABLE];
+        out.push_sql(before);
         for (place, column) in self.columns.iter().enumerate() {
             out.push_sql(if place == 0 { " SELECT * FROM UNNEST(" } else { ", " });
             out.push_bind_param::<Array<BigInt>, _>(column)?;
         }
         out.push_sql(")");
-        out.push_sql(&rollup.add_up());
+        out.push_sql(after);
         Ok(())
     }
 }
