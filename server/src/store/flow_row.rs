@@ -1,4 +1,9 @@
 //! Rows of `flows` and `open_flows`, to and from a [`FlowRecord`].
+//!
+//! What follows from other columns takes no room, for there are millions of rows. A reply tuple has its destination
+//! always; of it null stands for what it would be without NAT: the source is `dst_ip`, the ports are those of the
+//! original the other way round. `kernel_start_us` 0 is `first_seen_us`. Earlier versions wrote everything out, which
+//! reads the same.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,6 +14,9 @@ use super::schema::{flows, open_flows};
 use crate::domain::{
     Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, RouterId, Tuple,
 };
+
+/// `kernel_start_us` of a flow that was first seen when the kernel says that it began: nearly all.
+const SAME_AS_FIRST_SEEN: i64 = 0;
 
 /// The row ids of what a flow is about.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,10 +103,19 @@ macro_rules! flow_row {
                     src_port: i32::from(tuple.src_port),
                     dst_ip: tuple.dst.into(),
                     dst_port: i32::from(tuple.dst_port),
-                    reply_src_ip: flow.reply.map(|reply| reply.src.into()),
-                    reply_src_port: flow.reply.map(|reply| i32::from(reply.src_port)),
+                    reply_src_ip: flow
+                        .reply
+                        .filter(|reply| reply.src != tuple.dst)
+                        .map(|reply| reply.src.into()),
+                    reply_src_port: flow
+                        .reply
+                        .filter(|reply| reply.src_port != tuple.dst_port)
+                        .map(|reply| i32::from(reply.src_port)),
                     reply_dst_ip: flow.reply.map(|reply| reply.dst.into()),
-                    reply_dst_port: flow.reply.map(|reply| i32::from(reply.dst_port)),
+                    reply_dst_port: flow
+                        .reply
+                        .filter(|reply| reply.dst_port != tuple.src_port)
+                        .map(|reply| i32::from(reply.dst_port)),
                     service_port: i32::from(flow.service_port()),
                     icmp_type: flow.icmp.map(|icmp| i16::from(icmp.kind)),
                     icmp_code: flow.icmp.map(|icmp| i16::from(icmp.code)),
@@ -114,7 +131,9 @@ macro_rules! flow_row {
                     packets_reply_before: flow.before.packets_reply,
                     first_seen_us: flow.first_seen,
                     last_seen_us: flow.last_seen,
-                    kernel_start_us: flow.kernel_start,
+                    kernel_start_us: flow
+                        .kernel_start
+                        .map(|start| if start == flow.first_seen { SAME_AS_FIRST_SEEN } else { start }),
                     tcp_state: i16::from(flow.tcp_state),
                     status: flow.status.cast_signed(),
                     mark: flow.mark.cast_signed(),
@@ -134,14 +153,14 @@ macro_rules! flow_row {
                     |column, value: i16| u8::try_from(value).map_err(|_| bad(column, i64::from(value)));
                 let short =
                     |column, value: i32| u16::try_from(value).map_err(|_| bad(column, i64::from(value)));
-                let reply = match (self.reply_src_ip, self.reply_dst_ip) {
-                    (Some(src), Some(dst)) => Some(Tuple {
-                        src: src.into(),
+                let reply = match self.reply_dst_ip {
+                    Some(dst) => Some(Tuple {
+                        src: self.reply_src_ip.unwrap_or(self.dst_ip).into(),
                         dst: dst.into(),
-                        src_port: short("reply_src_port", self.reply_src_port.unwrap_or(0))?,
-                        dst_port: short("reply_dst_port", self.reply_dst_port.unwrap_or(0))?,
+                        src_port: short("reply_src_port", self.reply_src_port.unwrap_or(self.dst_port))?,
+                        dst_port: short("reply_dst_port", self.reply_dst_port.unwrap_or(self.src_port))?,
                     }),
-                    _ => None,
+                    None => None,
                 };
                 let icmp = match (self.icmp_type, self.icmp_code, self.icmp_id) {
                     (Some(kind), Some(code), Some(id)) => Some(Icmp {
@@ -193,7 +212,9 @@ macro_rules! flow_row {
                     },
                     first_seen: self.first_seen_us,
                     last_seen: self.last_seen_us,
-                    kernel_start: self.kernel_start_us,
+                    kernel_start: self
+                        .kernel_start_us
+                        .map(|start| if start == SAME_AS_FIRST_SEEN { self.first_seen_us } else { start }),
                     tcp_state: byte("tcp_state", self.tcp_state)?,
                     status: self.status.cast_unsigned(),
                     mark: self.mark.cast_unsigned(),

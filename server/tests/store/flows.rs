@@ -1,9 +1,11 @@
 //! Flows from their first report to their end.
 
-use netmon_server::domain::{Changes, Counters, End, FlowRecord};
+use netmon_server::domain::{Changes, Counters, End, FlowId, FlowRecord, Tuple};
 use netmon_server::store::{DatabaseUrl, Store};
 
+use crate::events::lines;
 use crate::sample::{NOON, ended, ip, open, ping6, tcp};
+use crate::schema::execute;
 use crate::{all_flows, opened};
 
 pub(crate) fn every_field_comes_back(url: &DatabaseUrl) {
@@ -16,6 +18,46 @@ pub(crate) fn every_field_comes_back(url: &DatabaseUrl) {
     expected.reverse();
     let read: Vec<FlowRecord> = all_flows(&store).into_iter().map(|row| row.flow).collect();
     assert_eq!(read, expected);
+}
+
+/// What follows from other columns is not written, and what an earlier version wrote reads the same.
+pub(crate) fn what_follows_from_other_columns_takes_no_room(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let mut masked = tcp(router, 1);
+    masked.kernel_start = Some(masked.first_seen);
+    let tuple = masked.key.tuple;
+    let address = ip("198.51.100.1");
+    masked.reply =
+        Some(Tuple { src: tuple.dst, dst: address, src_port: tuple.dst_port, dst_port: tuple.src_port });
+    let mut plain = masked.clone();
+    plain.id = FlowId(2);
+    plain.reply = Some(Tuple { dst: tuple.src, ..masked.reply.unwrap() });
+    let mut forwarded = tcp(router, 3);
+    forwarded.reply = Some(Tuple { src: ip("192.168.1.9"), ..masked.reply.unwrap() });
+    forwarded.remote = None;
+    let mut unheard = ping6(router, 4);
+    unheard.kernel_start = Some(unheard.first_seen);
+    let flows = [masked, plain, forwarded, unheard];
+    writer.commit(&ended(&flows)).unwrap();
+    let read = || -> Vec<FlowRecord> {
+        let mut flows: Vec<FlowRecord> = all_flows(&store).into_iter().map(|row| row.flow).collect();
+        flows.reverse();
+        flows
+    };
+    assert_eq!(read(), flows);
+    let columns = ["reply_src_ip", "reply_src_port", "reply_dst_ip", "reply_dst_port", "kernel_start_us"];
+    let start = NOON - 7;
+    assert_eq!(
+        lines(url, &columns, "FROM flows ORDER BY id"),
+        ["- - c6336401 - 0", "- - c0a80114 - 0", &format!("c0a80109 - c6336401 - {start}"), "- - - - 0"]
+    );
+    execute(
+        url,
+        "UPDATE flows SET reply_src_ip = dst_ip WHERE reply_dst_ip IS NOT NULL AND reply_src_ip IS NULL;
+         UPDATE flows SET reply_src_port = dst_port, reply_dst_port = src_port WHERE reply_dst_ip IS NOT NULL;
+         UPDATE flows SET kernel_start_us = first_seen_us WHERE kernel_start_us = 0;",
+    );
+    assert_eq!(read(), flows);
 }
 
 pub(crate) fn an_open_flow_progresses_and_ends(url: &DatabaseUrl) {

@@ -73,6 +73,7 @@ const STORIES: &[(&str, Story)] = stories![
     events::a_name_that_came_late_is_written,
     events::an_http_batch_is_stored_once_and_forgotten_after_a_day,
     flows::every_field_comes_back,
+    flows::what_follows_from_other_columns_takes_no_room,
     flows::an_open_flow_progresses_and_ends,
     flows::a_flow_opens_and_ends_in_one_commit,
     flows::a_restart_finds_the_open_flows,
