@@ -3,20 +3,14 @@
 #
 #   openwrt/build.sh all | TARGET...     of x86_64 aarch64 armv7 mipsel mips
 #
-# The programs go to OUT/TARGET/netmon-agent; OUT is target/openwrt, or NETMON_OUT. Three roads, the first that is
-# open for a target is taken:
-#   1. rustup's standard library for the target, and cargo-zigbuild
-#   2. cross and Docker (Cross.toml)
-#   3. Debian's compiler with its source: the standard library is built on the way, zig links
-# NETMON_ROAD=N forces one. A program that is not static is a failure.
+# The programs go to OUT/TARGET/netmon-agent; OUT is target/openwrt, or NETMON_OUT. deploy/roads.sh says how they are
+# built; NETMON_ROAD=N forces a road. A program that is not static is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. deploy/roads.sh
 
 out=${NETMON_OUT:-target/openwrt}
 jobs=${NETMON_JOBS:-$(nproc)}
-# Where the line that road 4 prints puts zig and cargo-zigbuild.
-tools=${NETMON_CROSS_TOOLS:-$HOME/.cache/netmon-cross}
-zig_tools="ziglang==0.17.1 cargo-zigbuild==0.24.0"
 # Budget of an installed package, in bytes.
 most=$((3 * 1024 * 1024))
 
@@ -34,42 +28,11 @@ triple() {
     esac
 }
 
-with_tools() { PATH="$1$tools/bin:$PATH" PYTHONPATH="$tools${PYTHONPATH:+:$PYTHONPATH}" "${@:2}"; }
-has_zigbuild() { with_tools "" cargo-zigbuild --version >/dev/null 2>&1; }
-debian_source() { [ -x /usr/bin/cargo ] && [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/std" ]; }
-
-# The first road that is open for a triple.
-road() {
-    [ -z "${NETMON_ROAD:-}" ] || { echo "$NETMON_ROAD"; return; }
-    if has_zigbuild && compgen -G "$(rustc --print sysroot)/lib/rustlib/$1/lib/libstd-*.rlib" >/dev/null; then
-        echo 1
-    elif command -v cross >/dev/null && docker info >/dev/null 2>&1; then
-        echo 2
-    elif has_zigbuild && debian_source; then
-        echo 3
-    else
-        cat >&2 <<EOF
-build.sh: nothing here can build for $1. One of these makes it possible:
-  rustup target add $1      (not for mips and mipsel)
-      and python3 -m pip install --target $tools $zig_tools
-  Docker, and cargo install cross
-  on Debian 12 and later: apt-get install rustc-web cargo-web rust-web-src
-      and python3 -m pip install --target $tools $zig_tools
-EOF
-        return 1
-    fi
-}
-
 build() {
     # A panic ends the process, so nothing is unwound, and the tables for it are an eighth of the program.
-    local triple=$1 road=$2 tables="-C force-unwind-tables=no"
-    local flags="-C link-self-contained=no $tables"
-    local args=(-j"$jobs" --locked --profile size --target "$triple" -p netmon-agent)
-    case $road in
-    1) RUSTFLAGS="$tables" with_tools "" cargo zigbuild "${args[@]}" ;;
-    2) cross build "${args[@]}" ;;
-    3)
-        local std=std,panic_abort
+    local triple=$1 road=$2 flags="-C force-unwind-tables=no" std=std,panic_abort
+    if [ "$road" = 3 ]; then
+        flags+=" -C link-self-contained=no"
         case $triple in
         mips*)
             # A static-pie links for 32-bit mips, and crashes at its start.
@@ -79,18 +42,12 @@ build() {
             std=std
             ;;
         esac
-        # /usr/bin first: rustup's cargo has no source to build from.
-        RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" with_tools /usr/bin: \
-            cargo zigbuild "${args[@]}" -Z build-std=$std -Z build-std-features=optimize_for_size
-        ;;
-    *)
-        echo "build.sh: NETMON_ROAD=$road: expected 1, 2 or 3" >&2
-        return 2
-        ;;
-    esac
+    fi
+    by_road "$road" "$flags" "$std -Z build-std-features=optimize_for_size" \
+        -j"$jobs" --profile size --target "$triple" -p netmon-agent
 }
 
-[ $# -gt 0 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
 [ "$1" != all ] || set -- x86_64 aarch64 armv7 mipsel mips
 for target; do triple "$target" >/dev/null; done
 failed=0
