@@ -59,7 +59,7 @@ for target; do
     base=${CARGO_TARGET_DIR:-target}/static-$road
     CARGO_TARGET_DIR=$base CARGO_INCREMENTAL=0 build "$triple" "$road"
     mkdir -p "$out/$target"
-    install -m 755 "$base/$triple/size/netmon-agent" "$out/$target/netmon-agent"
+    python3 openwrt/trim.py "$base/$triple/size/netmon-agent" "$out/$target/netmon-agent"
     kind=$(file -b "$out/$target/netmon-agent")
     case $kind in
     *"statically linked"* | *"static-pie linked"*) ;;

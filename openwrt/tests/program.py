@@ -69,7 +69,7 @@ def main():
                 def write(url, more=""):
                     config.write_text(
                         f"router_id: r{number}\nserver_url: {url}\nauth_token: {TOKEN}\n"
-                        f"spool_dir: {base}/spool\nmetrics_bind: ''\n{more}"
+                        f"spool_dir: {base}/spool{number}\nmetrics_bind: ''\n{more}"
                     )
 
                 write(f"http://{address}")
