@@ -37,7 +37,8 @@ build() {
         mips*)
             # A static-pie links for 32-bit mips, and crashes at its start.
             flags+=" -C relocation-model=static"
-            # Its code is the longest. A panic ends the program here without a word, which is a fifth of it.
+            # Its code is the longest: the words of panics would take most of the room that the budget leaves. A panic
+            # ends the program here without them.
             flags+=" -Z unstable-options -C panic=immediate-abort"
             std=std
             ;;
