@@ -243,3 +243,19 @@ pub(super) fn with_address(connection: &mut Connection, address: Address) -> Res
         .load(c))?;
     Ok(roots.into_iter().chain(parts).collect())
 }
+
+/// The device behind this router that holds an address; of a part the whole.
+pub(super) fn holder(
+    connection: &mut Connection,
+    router: RouterId,
+    address: Address,
+) -> Result<Option<i64>, StoreError> {
+    let found: Option<(i64, Option<i64>)> = on_backend!(connection, |c| devices::table
+        .inner_join(device_addresses::table.on(device_addresses::device_id.eq(devices::id)))
+        .filter(device_addresses::router_id.eq(router.0))
+        .filter(device_addresses::address.eq(address))
+        .select((devices::id, devices::root_id))
+        .first(c)
+        .optional())?;
+    Ok(found.map(|(id, root)| root.unwrap_or(id)))
+}

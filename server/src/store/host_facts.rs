@@ -55,13 +55,7 @@ impl Reader {
 
     /// The names of these hosts, of those that have one.
     pub fn host_names(&self, hosts: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
-        let rows: Vec<(i64, Option<String>)> = self.with(|connection| {
-            Ok(on_backend!(connection, |c| host_names::table
-                .filter(host_names::host_id.eq_any(hosts))
-                .select((host_names::host_id, host_names::name))
-                .load(c))?)
-        })?;
-        Ok(rows.into_iter().filter_map(|(id, name)| Some((id, name?))).collect())
+        self.with(|connection| names(connection, hosts))
     }
 
     /// What whois last said of this address, and when.
@@ -75,6 +69,15 @@ impl Reader {
                 .optional())?)
         })
     }
+}
+
+/// The names of these hosts, of those that have one.
+pub(super) fn names(connection: &mut Connection, hosts: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
+    let rows: Vec<(i64, Option<String>)> = on_backend!(connection, |c| host_names::table
+        .filter(host_names::host_id.eq_any(hosts))
+        .select((host_names::host_id, host_names::name))
+        .load(c))?;
+    Ok(rows.into_iter().filter_map(|(id, name)| Some((id, name?))).collect())
 }
 
 impl Writer {

@@ -65,8 +65,9 @@ pub use lists::{
 pub use reader::Reader;
 pub use retention::{Retention, Step, Sweep};
 pub use rows::{
-    Count, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow,
-    LossRow, MinuteRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow, Totals,
+    Count, DeviceDetail, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry,
+    HostRow, LossRow, MinuteRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow,
+    Totals,
 };
 pub use salvage::{Salvaged, salvage};
 pub use url::DatabaseUrl;

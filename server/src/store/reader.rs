@@ -12,11 +12,11 @@ use super::lists::{
     self, DeviceFilter, DnsFilter, DomainFilter, DropFilter, FlowFilter, GapFilter, HostFilter,
 };
 use super::rows::{
-    Count, DeviceRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow, LossRow,
-    MinuteRow, Page, PageOf, RouterRow, TopFilter, TopList, Totals,
+    Count, DeviceDetail, DeviceRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow,
+    LossRow, MinuteRow, Page, PageOf, RouterRow, TopFilter, TopList, Totals,
 };
 use super::schema::{flows, open_flows, routers};
-use super::{DatabaseUrl, StoreError, device_minutes, router, settings, top, totals};
+use super::{DatabaseUrl, StoreError, device_minutes, devices, router, settings, top, totals};
 use crate::domain::{Micros, RouterId};
 
 /// So many gaps are added up for the routers' losses. A router that loses something all the time tells of it once in
@@ -128,6 +128,16 @@ impl Reader {
     /// A page of the devices.
     pub fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<PageOf<DeviceRow>, StoreError> {
         self.with(|connection| lists::page_of_devices(connection, filter, page))
+    }
+
+    /// All that is known of a device; `None`: there is none with this id.
+    pub fn device(&self, id: i64) -> Result<Option<DeviceDetail>, StoreError> {
+        self.with(|connection| lists::device_detail(connection, id))
+    }
+
+    /// The device behind this router that holds an address, by its id; of a part the whole.
+    pub fn device_at(&self, router: RouterId, address: IpAddr) -> Result<Option<i64>, StoreError> {
+        self.with(|connection| devices::holder(connection, router, address.into()))
     }
 
     /// How many devices match, counted up to `limit` or a little less far.

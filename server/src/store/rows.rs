@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::lists::Position;
-use crate::domain::{Counters, FlowRecord, GapRow, Hook, Micros, RouterId};
+use crate::domain::{Counters, FlowRecord, GapRow, Hook, Mac, Micros, RouterId};
 
 /// Which part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +103,27 @@ pub struct DeviceRow {
     pub router_name: String,
     /// Its address.
     pub address: IpAddr,
+    /// What a person called it, else what it called itself when it asked for its address.
+    pub name: Option<String>,
+    /// Its hardware address, if it is known.
+    pub mac: Option<Mac>,
     /// First observation.
     pub first_seen: Micros,
     /// Latest observation, up to a minute behind.
     pub last_seen: Micros,
+}
+
+/// All that is known of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceDetail {
+    /// Itself.
+    pub device: DeviceRow,
+    /// Its addresses, the last seen first, at most a hundred.
+    pub addresses: Vec<IpAddr>,
+    /// Devices that are shown as part of it, at most a hundred.
+    pub parts: Vec<DeviceRow>,
+    /// Bytes that it moved with remote hosts, of its newest flows: all, and those of which the remote host has no name.
+    pub bytes: (i64, i64),
 }
 
 /// An address outside.
@@ -116,6 +133,8 @@ pub struct HostRow {
     pub id: i64,
     /// Its address.
     pub address: IpAddr,
+    /// By reverse DNS; `None`: none, or not asked for yet.
+    pub name: Option<String>,
     /// First observation.
     pub first_seen: Micros,
     /// Latest observation, up to a minute behind.

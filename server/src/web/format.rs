@@ -139,6 +139,11 @@ pub(super) fn gap_cause(cause: i16) -> String {
     )
 }
 
+/// A hardware address as people write it.
+pub(super) fn mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 mod client;
 mod console;
+mod devices;
 mod http;
 mod lists;
 mod manager;

@@ -55,6 +55,13 @@ impl Server {
         request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
     }
 
+    /// The same with the token.
+    pub(crate) fn post_as_reader(&self, path: &str, form: &str) -> Response<ureq::Body> {
+        let request = agent().post(format!("{}{path}", self.url));
+        let request = request.header("Authorization", format!("Bearer {TOKEN}"));
+        request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
+    }
+
     pub(crate) fn data(&self) -> &std::path::Path {
         self.data.path()
     }

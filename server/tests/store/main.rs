@@ -8,6 +8,7 @@ mod baselines;
 mod checks;
 mod commits;
 mod days;
+mod devices;
 mod events;
 mod explain;
 mod explain_postgres;
@@ -64,6 +65,8 @@ const STORIES: &[(&str, Story)] = stories![
     commits::devices_and_hosts_widen,
     commits::one_address_behind_two_routers_is_two_devices,
     commits::text_with_nul_does_not_stop_a_commit,
+    devices::a_device_is_listed_once_by_its_best_name,
+    devices::the_unexplained_share_is_told,
     events::a_drop_is_stored_with_its_ends,
     events::answers_are_stored_in_their_order,
     events::counts_of_questions_are_stored,

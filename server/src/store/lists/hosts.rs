@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use super::super::StoreError;
 use super::super::address::Address;
 use super::super::connection::{Connection, on_backend};
+use super::super::host_facts;
 use super::super::rows::{Count, HostRow, Page, PageOf};
 use super::super::schema::remote_hosts;
 use super::{Position, scan};
@@ -78,6 +79,7 @@ fn rows(
         .map(|(id, address, first_seen, last_seen)| HostRow {
             id,
             address: address.into(),
+            name: None,
             first_seen,
             last_seen,
         })
@@ -91,12 +93,18 @@ pub(in crate::store) fn page(
 ) -> Result<PageOf<HostRow>, StoreError> {
     let matches: &dyn Fn(&HostRow) -> bool = &|row| filter.matches(row);
     let matches = filter.text.is_some().then_some(matches);
-    scan::page(
+    let mut part = scan::page(
         page,
         matches,
         |row| filter.position(row),
         |before, limit| rows(connection, filter, filter.sort, before, limit),
-    )
+    )?;
+    let ids: Vec<i64> = part.items.iter().map(|row| row.id).collect();
+    let mut names = host_facts::names(connection, &ids)?;
+    for row in &mut part.items {
+        row.name = names.remove(&row.id);
+    }
+    Ok(part)
 }
 
 pub(in crate::store) fn count(

@@ -18,7 +18,7 @@ pub(super) fn router() -> Router<App> {
 async fn answer<L: Listing>(app: &App, params: &L) -> Result<Json<List<L::Item>>, WebError> {
     let found = find(app, params).await?;
     Ok(Json(List {
-        items: found.rows.into_iter().map(L::item).collect(),
+        items: found.rows.into_iter().map(|row| L::item(row, &app.enrichment)).collect(),
         next: found.next,
         total: found.count.total,
         total_capped: found.count.capped,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     store::{Count, DeviceFilter, DeviceRow, DeviceSort, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -21,7 +22,7 @@ list_params! {
         router: Name as String,
         /// With this address.
         address: Address as String,
-        /// With this text in its address.
+        /// With this text in its name, its address or its hardware address.
         q: Name as String,
         /// `newest` or `last_seen`.
         sort: Sort as String,
@@ -50,7 +51,8 @@ impl Listing for DeviceParams {
     type Item = DeviceItem;
 
     const NAME: &'static str = "devices";
-    const COLUMNS: &'static [&'static str] = &["id", "router", "address", "first_seen", "last_seen"];
+    const COLUMNS: &'static [&'static str] =
+        &["id", "router", "address", "name", "mac", "vendor", "first_seen", "last_seen"];
 
     fn paging(&self) -> (Option<&str>, Option<usize>) {
         self.own_paging()
@@ -77,11 +79,14 @@ impl Listing for DeviceParams {
         reader.count_devices(filter, limit)
     }
 
-    fn item(row: DeviceRow) -> DeviceItem {
+    fn item(row: DeviceRow, known: &Enrichment) -> DeviceItem {
         DeviceItem {
             id: row.id,
             router: row.router_name,
             address: row.address,
+            name: row.name,
+            mac: row.mac.map(format::mac),
+            vendor: row.mac.and_then(|mac| known.vendors.find(mac)),
             first_seen: format::rfc3339(row.first_seen),
             last_seen: format::rfc3339(row.last_seen),
         }
@@ -95,6 +100,12 @@ pub(in crate::web) struct DeviceItem {
     router: String,
     #[schema(value_type = String)]
     address: std::net::IpAddr,
+    /// What a person called it, else what it called itself when it asked for its address.
+    name: Option<String>,
+    /// Its hardware address, if it is known.
+    mac: Option<String>,
+    /// Who made its network card.
+    vendor: Option<String>,
     /// RFC 3339.
     first_seen: String,
     /// RFC 3339, up to a minute behind.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     store::{Count, DnsFilter, DnsRow, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -146,7 +147,7 @@ impl Listing for DnsParams {
         reader.count_dns(filter, limit)
     }
 
-    fn item(row: DnsRow) -> DnsItem {
+    fn item(row: DnsRow, _known: &Enrichment) -> DnsItem {
         DnsItem {
             id: row.id,
             router: row.router_name,

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     store::{Count, DomainFilter, DomainRow, HostSort, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -70,7 +71,7 @@ impl Listing for DomainParams {
         reader.count_domains(filter, limit)
     }
 
-    fn item(row: DomainRow) -> DomainItem {
+    fn item(row: DomainRow, _known: &Enrichment) -> DomainItem {
         DomainItem {
             id: row.id,
             name: row.name,

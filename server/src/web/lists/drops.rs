@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Hook, Micros},
+    enrich::Enrichment,
     store::{Count, DropFilter, DropRow, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -114,7 +115,7 @@ impl Listing for DropParams {
         reader.count_drops(filter, limit)
     }
 
-    fn item(row: DropRow) -> DropItem {
+    fn item(row: DropRow, _known: &Enrichment) -> DropItem {
         DropItem {
             id: row.id,
             router: row.router_name,

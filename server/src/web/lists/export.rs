@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
 use super::{Listing, decoded};
+use crate::enrich::Enrichment;
 use crate::store::{Page, Reader};
 use crate::web::{App, WebError};
 
@@ -68,7 +70,14 @@ pub(in crate::web) async fn export<L: Listing>(
         app.read(move |reader| Ok((asked.filter(reader, now)?, reader.clone()))).await?
     };
     let (chunks, body) = mpsc::channel(2);
-    let work = Work::<L> { reader, filter, format, chunks, runtime: Handle::current() };
+    let work = Work::<L> {
+        reader,
+        known: Arc::clone(&app.enrichment),
+        filter,
+        format,
+        chunks,
+        runtime: Handle::current(),
+    };
     tokio::task::spawn_blocking(move || {
         work.run(Page { before, limit: PAGE }, left);
         drop(place);
@@ -82,6 +91,7 @@ pub(in crate::web) async fn export<L: Listing>(
 /// One export.
 struct Work<L: Listing> {
     reader: Reader,
+    known: Arc<Enrichment>,
     filter: L::Filter,
     format: Format,
     chunks: mpsc::Sender<io::Result<Bytes>>,
@@ -103,7 +113,7 @@ impl<L: Listing> Work<L> {
             };
             left -= part.items.len().min(left);
             for row in part.items {
-                if let Err(error) = self.write(&mut text, L::item(row)) {
+                if let Err(error) = self.write(&mut text, L::item(row, &self.known)) {
                     return self.fail(error);
                 }
             }

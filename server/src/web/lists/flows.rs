@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Counters, FlowRecord, Micros},
+    enrich::Enrichment,
     store::{Count, FlowFilter, FlowRow, FlowSort, FlowText, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -170,7 +171,7 @@ impl Listing for FlowParams {
         reader.count_flows(filter, limit)
     }
 
-    fn item(row: FlowRow) -> FlowItem {
+    fn item(row: FlowRow, _known: &Enrichment) -> FlowItem {
         FlowItem::new(row.router_name, &row.flow)
     }
 }

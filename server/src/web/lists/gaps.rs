@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     store::{Count, GapEntry, GapFilter, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -84,7 +85,7 @@ impl Listing for GapParams {
         reader.count_gaps(filter, limit)
     }
 
-    fn item(row: GapEntry) -> GapItem {
+    fn item(row: GapEntry, _known: &Enrichment) -> GapItem {
         GapItem {
             id: row.id,
             router: row.router_name,

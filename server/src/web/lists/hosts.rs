@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     store::{Count, HostFilter, HostRow, HostSort, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -47,7 +48,8 @@ impl Listing for HostParams {
     type Item = HostItem;
 
     const NAME: &'static str = "hosts";
-    const COLUMNS: &'static [&'static str] = &["id", "address", "first_seen", "last_seen"];
+    const COLUMNS: &'static [&'static str] =
+        &["id", "address", "name", "asn", "organisation", "country", "first_seen", "last_seen"];
 
     fn paging(&self) -> (Option<&str>, Option<usize>) {
         self.own_paging()
@@ -73,10 +75,15 @@ impl Listing for HostParams {
         reader.count_hosts(filter, limit)
     }
 
-    fn item(row: HostRow) -> HostItem {
+    fn item(row: HostRow, known: &Enrichment) -> HostItem {
+        let network = known.networks.find(row.address);
         HostItem {
             id: row.id,
             address: row.address,
+            name: row.name,
+            asn: network.asn,
+            organisation: network.organisation,
+            country: network.country,
             first_seen: format::rfc3339(row.first_seen),
             last_seen: format::rfc3339(row.last_seen),
         }
@@ -89,6 +96,14 @@ pub(in crate::web) struct HostItem {
     id: i64,
     #[schema(value_type = String)]
     address: std::net::IpAddr,
+    /// By reverse DNS; null: none, or not asked for yet.
+    name: Option<String>,
+    /// Number of the autonomous system; null: not known, as are the next two.
+    asn: Option<u32>,
+    /// Who runs it.
+    organisation: Option<String>,
+    /// ISO 3166-1 alpha-2.
+    country: Option<String>,
     /// RFC 3339.
     first_seen: String,
     /// RFC 3339, up to a minute behind.

@@ -35,6 +35,7 @@ use super::{App, WebError};
 use crate::{
     cursor,
     domain::{Micros, RouterId},
+    enrich::Enrichment,
     store::{Count, Page, PageOf, Position, Reader, StoreError},
 };
 
@@ -60,7 +61,8 @@ pub(super) trait Listing: Clone + Debug + DeserializeOwned + Send + Sync + 'stat
     fn filter(&self, reader: &Reader, now: Micros) -> Result<Self::Filter, WebError>;
     fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
     fn count(reader: &Reader, filter: &Self::Filter, limit: u32) -> Result<Count, StoreError>;
-    fn item(row: Self::Row) -> Self::Item;
+    /// `known`: what is known from elsewhere.
+    fn item(row: Self::Row, known: &Enrichment) -> Self::Item;
 }
 
 /// A part of a list.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     store::{Count, Page, PageOf, Position, Reader, RouterRow, StoreError},
     web::{WebError, format},
 };
@@ -84,7 +85,7 @@ impl Listing for RouterParams {
         Ok(Count { total, capped: false })
     }
 
-    fn item(row: RouterRow) -> RouterItem {
+    fn item(row: RouterRow, _known: &Enrichment) -> RouterItem {
         row.into()
     }
 }

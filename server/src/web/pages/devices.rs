@@ -7,8 +7,12 @@ use super::{
     list::{self, Cell, Column, Field, View},
 };
 use crate::{
+    enrich::Enrichment,
     store::DeviceRow,
-    web::lists::{DeviceParams, Pairs},
+    web::{
+        format,
+        lists::{DeviceParams, Pairs},
+    },
 };
 
 /// `GET /devices`.
@@ -20,7 +24,9 @@ impl View for DeviceParams {
     const TITLE: &'static str = "Devices";
     const PATH: &'static str = "/devices";
     const TABLE: &'static [Column] = &[
+        ("Name", "wide", None),
         ("Address", "address", None),
+        ("Made by", "wide", None),
         ("First seen", "", Some("newest")),
         ("Last seen", "", Some("last_seen")),
         ("Router", "", None),
@@ -28,14 +34,21 @@ impl View for DeviceParams {
     const EMPTY: &'static str = "No device matches.";
 
     fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field> {
-        vec![Field::text(pairs, "q", "Search", "a part of an address"), Field::router(pairs, routers)]
+        vec![
+            Field::text(pairs, "q", "Search", "a part of a name or an address"),
+            Field::router(pairs, routers),
+        ]
     }
 
-    fn cells(row: DeviceRow, _pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: DeviceRow, _pairs: &Pairs, known: &Enrichment) -> Vec<Cell> {
         let address = row.address.to_string();
         let flows = Pairs::default().link("/flows", &[("device", &address), ("router", &row.router_name)]);
+        let vendor = row.mac.and_then(|mac| known.vendors.find(mac));
+        let name = row.name.or_else(|| row.mac.map(format::mac)).unwrap_or_else(|| address.clone());
         vec![
+            Cell::text(name).link(format!("/devices/{}", row.id)),
             Cell::text(address).link(flows),
+            Cell::text(vendor.unwrap_or_default()).title(row.mac.map(format::mac).unwrap_or_default()),
             Cell::time(row.first_seen),
             Cell::time(row.last_seen),
             Cell::text(row.router_name),

@@ -7,6 +7,7 @@ use super::{
     list::{self, Cell, Column, Field, View},
 };
 use crate::{
+    enrich::Enrichment,
     store::DnsRow,
     web::lists::{DnsParams, Pairs, RCODES, kind_name, rcode_name},
 };
@@ -47,7 +48,7 @@ impl View for DnsParams {
         ]
     }
 
-    fn cells(row: DnsRow, pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: DnsRow, pairs: &Pairs, _known: &Enrichment) -> Vec<Cell> {
         let narrow = |name, value: &str| pairs.link(Self::PATH, &[("cursor", ""), (name, value)]);
         let client = row.client.to_string();
         let answers: Vec<&str> = row.answers.iter().map(|answer| answer.data.as_str()).collect();

@@ -7,6 +7,7 @@ use super::{
     list::{self, Cell, Column, Field, View},
 };
 use crate::{
+    enrich::Enrichment,
     store::DomainRow,
     web::lists::{DomainParams, Pairs},
 };
@@ -31,7 +32,7 @@ impl View for DomainParams {
         vec![Field::text(pairs, "q", "Search", "a part of a name")]
     }
 
-    fn cells(row: DomainRow, _pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: DomainRow, _pairs: &Pairs, _known: &Enrichment) -> Vec<Cell> {
         let of = |path| Pairs::default().link(path, &[("domain", &row.name)]);
         vec![
             Cell::text(&row.name).link(of("/flows")),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     domain::Hook,
+    enrich::Enrichment,
     store::DropRow,
     web::{
         format,
@@ -52,7 +53,7 @@ impl View for DropParams {
         ]
     }
 
-    fn cells(row: DropRow, pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: DropRow, pairs: &Pairs, _known: &Enrichment) -> Vec<Cell> {
         let narrow = |name, value: &str| pairs.link(Self::PATH, &[("cursor", ""), (name, value)]);
         let port = match row.icmp_type {
             Some(kind) => Cell::text(format!("type {kind}")),

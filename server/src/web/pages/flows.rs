@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     domain::{Direction, FlowRecord},
+    enrich::Enrichment,
     store::FlowRow,
     web::{
         format,
@@ -58,7 +59,7 @@ impl View for FlowParams {
         ]
     }
 
-    fn cells(row: FlowRow, pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: FlowRow, pairs: &Pairs, _known: &Enrichment) -> Vec<Cell> {
         let FlowRow { router_name, flow } = row;
         let ends = Ends::of(&flow);
         let narrow = |name, value: &str| pairs.link(Self::PATH, &[("cursor", ""), (name, value)]);

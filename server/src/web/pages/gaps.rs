@@ -8,6 +8,7 @@ use super::{
     routers::meaning,
 };
 use crate::{
+    enrich::Enrichment,
     store::GapEntry,
     web::{
         format,
@@ -43,7 +44,7 @@ impl View for GapParams {
         ]
     }
 
-    fn cells(row: GapEntry, pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: GapEntry, pairs: &Pairs, _known: &Enrichment) -> Vec<Cell> {
         let cause = format::gap_cause(row.gap.cause);
         let same = pairs.link(Self::PATH, &[("cursor", ""), ("cause", &cause)]);
         vec![

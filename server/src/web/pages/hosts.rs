@@ -7,6 +7,7 @@ use super::{
     list::{self, Cell, Column, Field, View},
 };
 use crate::{
+    enrich::Enrichment,
     store::HostRow,
     web::lists::{HostParams, Pairs},
 };
@@ -21,6 +22,9 @@ impl View for HostParams {
     const PATH: &'static str = "/hosts";
     const TABLE: &'static [Column] = &[
         ("Address", "address", None),
+        ("Name", "wide", None),
+        ("Network", "wide", None),
+        ("Country", "", None),
         ("First seen", "", Some("newest")),
         ("Last seen", "", Some("last_seen")),
     ];
@@ -30,9 +34,19 @@ impl View for HostParams {
         vec![Field::text(pairs, "q", "Search", "a part of an address")]
     }
 
-    fn cells(row: HostRow, _pairs: &Pairs) -> Vec<Cell> {
+    fn cells(row: HostRow, _pairs: &Pairs, known: &Enrichment) -> Vec<Cell> {
         let address = row.address.to_string();
         let flows = Pairs::default().link("/flows", &[("host", &address)]);
-        vec![Cell::text(address).link(flows), Cell::time(row.first_seen), Cell::time(row.last_seen)]
+        let network = known.networks.find(row.address);
+        let number = network.asn.map(|asn| format!("AS{asn}"));
+        let runs: Vec<String> = number.into_iter().chain(network.organisation).collect();
+        vec![
+            Cell::text(address).link(flows),
+            Cell::text(row.name.unwrap_or_default()),
+            Cell::text(runs.join(" ")),
+            Cell::text(network.country.unwrap_or_default()),
+            Cell::time(row.first_seen),
+            Cell::time(row.last_seen),
+        ]
     }
 }

@@ -10,6 +10,7 @@ use axum::{
 use super::{App, Frame, WebError, render};
 use crate::{
     domain::Micros,
+    enrich::Enrichment,
     web::{
         format,
         lists::{Asked, Found, Listing, Pairs, find},
@@ -82,7 +83,7 @@ pub(super) trait View: Listing {
 
     fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field>;
     /// The cells of a row, in the order of the columns.
-    fn cells(row: Self::Row, pairs: &Pairs) -> Vec<Cell>;
+    fn cells(row: Self::Row, pairs: &Pairs, known: &Enrichment) -> Vec<Cell>;
 }
 
 /// Answers a request for a list's page.
@@ -135,7 +136,13 @@ async fn page<V: View>(
         wrong,
         heads: heads.collect(),
         rows: found
-            .map(|found| found.rows.into_iter().map(|row| labelled::<V>(V::cells(row, pairs))).collect())
+            .map(|found| {
+                found
+                    .rows
+                    .into_iter()
+                    .map(|row| labelled::<V>(V::cells(row, pairs, &app.enrichment)))
+                    .collect()
+            })
             .unwrap_or_default(),
         empty: if next.is_some() { "Nothing among the rows that were searched." } else { V::EMPTY },
         first: (!pairs.value("cursor").is_empty()).then(|| pairs.link(V::PATH, &[("cursor", "")])),

@@ -1,5 +1,6 @@
 //! One file a page: what it shows, ready to print, and its handlers.
 
+pub(super) mod device;
 pub(super) mod devices;
 pub(super) mod dns;
 pub(super) mod domains;

@@ -1,0 +1,50 @@
+//! The page of a device, and what a person may say of it.
+
+use crate::lists::filled;
+use crate::server::Server;
+
+fn post(server: &Server, path: &str, form: &str) -> (u16, String) {
+    let mut answer = server.post_as_reader(path, form);
+    let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = answer.body_mut().read_to_string().unwrap();
+    (answer.status().as_u16(), location.unwrap_or(body))
+}
+
+#[test]
+fn a_person_names_a_device() {
+    let server = filled(3);
+    let (status, page) = server.read("/devices/1");
+    assert_eq!(status, 200);
+    assert!(
+        page.contains("<h1>192.168.1.20</h1>") && page.contains("href=\"/flows?device=192.168.1.20"),
+        "{page}"
+    );
+    assert!(page.contains("100 % of"), "no name explains what it moved: {page}");
+    // Without a session nothing changes: a form of another site brings no cookie (SameSite=Strict).
+    assert_eq!(server.post("/devices/1/name", "name=Anna").status().as_u16(), 401);
+    assert!(server.read("/devices/1").1.contains("<h1>192.168.1.20</h1>"));
+
+    let hostile = "name=%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+    assert_eq!(post(&server, "/devices/1/name", hostile), (303, "/devices/1".to_owned()));
+    for path in ["/devices/1", "/devices"] {
+        let (_, page) = server.read(path);
+        assert!(page.contains("&#60;script&#62;alert(1)"), "{path}: {page}");
+        assert!(!page.contains("<script>alert"), "{path}: {page}");
+    }
+    assert_eq!(server.total("/api/v1/devices?q=ALERT"), 1);
+    assert_eq!(server.total("/api/v1/devices?q=nobody"), 0);
+
+    for (path, form, status, expected) in [
+        ("/devices/1/name", "name=++", 400, "name: expected 1 to 100 bytes"),
+        ("/devices/1/name", "name=a%00", 400, "name: expected 1 to 100 bytes"),
+        ("/devices/99/name", "name=x", 404, "nothing at this address"),
+        ("/devices/1/merge", "address=here", 400, "address: expected the IPv4 or IPv6 address"),
+        ("/devices/1/merge", "address=192.168.1.99", 400, "no device behind this router has 192.168.1.99"),
+        ("/devices/1/merge", "address=192.168.1.20", 400, "these two are one device already"),
+        ("/devices/1/split", "", 400, "not part of another one"),
+    ] {
+        let (given, body) = post(&server, path, form);
+        assert!(given == status && body.contains(expected), "{path} {form}: {given} {body}");
+    }
+    assert_eq!(server.read("/devices/99").0, 404);
+}
