@@ -238,7 +238,7 @@ fn questions(reader: &Reader, times: usize, bare_ms: f64) {
 }
 
 /// A flow by its primary key, over a connection of its own, prepared once.
-fn bare_lookup(database: &Path, times: usize) -> f64 {
+fn bare_lookup(database: &Path, flows: i64, times: usize) -> f64 {
     #[derive(QueryableByName)]
     struct Length {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
@@ -249,7 +249,7 @@ fn bare_lookup(database: &Path, times: usize) -> f64 {
         SqliteConnection::establish(database.to_str().expect("UTF-8")).expect("a connection");
     let mut took: Vec<Duration> = (0..times)
         .map(|turn| {
-            let id = 1_001 + (turn as i64 * 7_919) % 900_000;
+            let id = 1_001 + (turn as i64 * 7_919) % flows;
             let began = Instant::now();
             let query = diesel::sql_query("SELECT bytes_orig AS length FROM flows WHERE id = ?");
             let rows: Vec<Length> =
@@ -291,7 +291,7 @@ fn main() {
     std::thread::scope(|scope| {
         scope.spawn(|| server.load(&stop, &acked));
         let began = Instant::now();
-        let bare_ms = bare_lookup(&database, times);
+        let bare_ms = bare_lookup(&database, flows, times);
         println!("a flow by its primary key: p50 {:.1} us", bare_ms * 1e3);
         let store = Store::open(&url).expect("a database");
         questions(&store.reader(), times, bare_ms);

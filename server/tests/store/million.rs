@@ -96,7 +96,8 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
     let device = "CASE WHEN i % 2 = 0 THEN 1 ELSE 2 + (i * 7919) % 48 END";
     let host = "CASE WHEN i % 4 = 0 THEN 1 ELSE 2 + (i * 7919) % 5000 END";
     let seen = format!("{now} - ({rows} - i) * {}", 29 * DAY / rows);
-    let noun = &[("first_seen_us", seen.as_str()), ("last_seen_us", seen.as_str())];
+    let noun_seen = format!("{now} - ({NOUNS} - i) * {}", 29 * DAY / NOUNS);
+    let noun = &[("first_seen_us", noun_seen.as_str()), ("last_seen_us", noun_seen.as_str())];
     connection.multiply(
         "flows",
         rows,
@@ -151,6 +152,10 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
         let moved = "1000 * (1 + (i * 7919) % 1000)";
         let changed = [(column, bucket.as_str()), (key, thing.as_str()), ("bytes_orig", moved)];
         connection.multiply_keyed(table, buckets * each, &changed);
+    }
+    // A server that goes on here gives ids that are not taken; those of Postgres begin with the day.
+    if matches!(connection, Direct::Sqlite(_)) {
+        connection.execute(&format!("UPDATE id_blocks SET next_id = next_id + {FIRST} + {rows}"));
     }
     if let Direct::Postgres(connection) = &mut connection {
         connection.batch_execute("VACUUM ANALYZE").unwrap();
