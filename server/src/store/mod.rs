@@ -25,6 +25,7 @@ mod flow_row;
 mod flow_statements;
 mod flow_writes;
 mod fold;
+mod health_reads;
 mod health_writes;
 mod host_facts;
 mod http_batches;
@@ -57,6 +58,7 @@ use std::time::Duration;
 pub use attach::AttachedRouter;
 pub use damage::SET_ASIDE;
 pub use error::StoreError;
+pub use health_reads::RouterHealth;
 pub use import::Imported;
 pub use lists::{
     DeviceFilter, DeviceSort, DnsFilter, DomainFilter, DropFilter, FlowFilter, FlowSort, FlowText, GapFilter,

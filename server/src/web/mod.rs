@@ -96,6 +96,8 @@ pub fn router(app: App) -> Router {
         .route("/devices/{id}/merge", axum::routing::post(pages::device::merge))
         .route("/devices/{id}/split", axum::routing::post(pages::device::split))
         .route("/hosts", get(pages::hosts::page))
+        .route("/hosts/{address}", get(pages::host::page))
+        .route("/hosts/{address}/whois", axum::routing::post(pages::host::ask))
         .route("/gaps", get(pages::gaps::page))
         .route("/notice", axum::routing::post(pages::notice::acknowledge))
         .route("/dns", get(pages::dns::page))

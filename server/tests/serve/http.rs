@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, TOKEN};
 
-const PATH: &str = "/api/v1/netmon/events/batch";
+pub(crate) const PATH: &str = "/api/v1/netmon/events/batch";
 
 #[derive(QueryableByName)]
 struct Line {
@@ -50,18 +50,18 @@ fn post(server: &Server, body: &[u8]) -> (u16, Value) {
 }
 
 /// Posts and expects it to be taken whole or in part.
-fn taken(server: &Server, body: &[u8]) -> (u64, u64) {
+pub(crate) fn taken(server: &Server, body: &[u8]) -> (u64, u64) {
     let (status, answer) = post(server, body);
     assert_eq!(status, 200, "{answer}");
     (answer["accepted"].as_u64().unwrap(), answer["rejected"].as_u64().unwrap())
 }
 
-fn batch(events: &[Value]) -> Vec<u8> {
+pub(crate) fn batch(events: &[Value]) -> Vec<u8> {
     let sent_at = format!("2026-11-22T08:00:00.{:09}Z", Instant::now().elapsed().subsec_nanos());
     json!({ "router_id": "attic", "sent_at": sent_at, "events": events }).to_string().into_bytes()
 }
 
-fn flow(event: &str, port: u16, second: u32, bytes: u64) -> Value {
+pub(crate) fn flow(event: &str, port: u16, second: u32, bytes: u64) -> Value {
     let time = format!("2026-11-22T08:00:{second:02}.123456789Z");
     json!({ "type": "flow", "ts": time, "data": {
         "event": event, "state": "ESTABLISHED", "flags": "SEEN_REPLY|ASSURED|CONFIRMED|TCP_FLAGS=SYN|ACK/ACK",

@@ -292,3 +292,28 @@ fn the_description_names_every_list() {
     assert!(parameters.iter().all(|parameter| parameter["in"] == "query" && parameter["required"] == false));
     assert!(parameters.iter().any(|parameter| parameter["name"] == "device"));
 }
+
+#[test]
+fn a_router_shows_how_its_machine_is() {
+    let server = Server::start();
+    let health = |load1_milli, conntrack_count| {
+        client::event(Kind::RouterHealth(v1::RouterHealth {
+            interval_ms: 60_000,
+            load1_milli,
+            memory_total_bytes: 256 << 20,
+            memory_available_bytes: 128 << 20,
+            conntrack_count,
+            conntrack_max: 16_384,
+            temperature_milli_c: Some(48_500),
+            uptime_s: 90_000,
+            ..v1::RouterHealth::default()
+        }))
+    };
+    Agent::new(&server).report("attic", vec![health(250, 77)]).unwrap();
+    Agent::new(&server).report("cellar", vec![client::flow(1, v1::FlowPhase::New, 5)]).unwrap();
+    let (status, page) = server.read("/routers");
+    assert_eq!(status, 200);
+    for expected in ["0.25 0.00 0.00", "77 of 16384", "48.5 °C", "1 d 1 h"] {
+        assert_eq!(page.matches(expected).count(), 1, "{expected}: {page}");
+    }
+}

@@ -4,9 +4,11 @@
 mod client;
 mod console;
 mod devices;
+mod hosts;
 mod http;
 mod lists;
 mod manager;
+mod pressure;
 mod server;
 mod snapshots;
 mod tls;

@@ -3,7 +3,7 @@
 mod description;
 mod lists;
 mod totals;
-mod whois;
+pub(super) mod whois;
 
 use axum::{Router, routing::get};
 

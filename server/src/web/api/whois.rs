@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    domain::Micros,
     enrich::whois,
     web::{App, WebError, format},
 };
@@ -50,6 +51,12 @@ pub(super) async fn ask(
     Path(address): Path<String>,
 ) -> Result<Json<WhoisItem>, WebError> {
     let address = parse(&address)?;
+    let (answer, asked) = asked(&app, address).await?;
+    Ok(Json(WhoisItem { address: address.to_string(), asked: format::rfc3339(asked), answer }))
+}
+
+/// Asks whois, keeps what is said, and gives it with the time.
+pub(in crate::web) async fn asked(app: &App, address: IpAddr) -> Result<(String, Micros), WebError> {
     let Some(server) = app.whois_server.clone() else {
         return Err(WebError::Unavailable("whois is switched off: whois_server is empty".to_owned()));
     };
@@ -60,9 +67,9 @@ pub(super) async fn ask(
     let (kept, now) = (answer.clone(), app.clock.now());
     // Where no flow ever went there is nothing to keep it with.
     app.ingest.chore(move |writer| writer.put_whois(address, &kept, now)).await?;
-    Ok(Json(WhoisItem { address: address.to_string(), asked: format::rfc3339(now), answer }))
+    Ok((answer, now))
 }
 
-fn parse(address: &str) -> Result<IpAddr, WebError> {
+pub(in crate::web) fn parse(address: &str) -> Result<IpAddr, WebError> {
     address.parse().map_err(|_| WebError::BadRequest(format!("{address:?}: expected an IP address")))
 }

@@ -7,7 +7,7 @@ use super::{
     list::{self, Cell, Column, Field, View},
 };
 use crate::{
-    enrich::Enrichment,
+    enrich::{Enrichment, Network},
     store::HostRow,
     web::lists::{HostParams, Pairs},
 };
@@ -36,17 +36,23 @@ impl View for HostParams {
 
     fn cells(row: HostRow, _pairs: &Pairs, known: &Enrichment) -> Vec<Cell> {
         let address = row.address.to_string();
-        let flows = Pairs::default().link("/flows", &[("host", &address)]);
+        let page = format!("/hosts/{address}");
         let network = known.networks.find(row.address);
-        let number = network.asn.map(|asn| format!("AS{asn}"));
-        let runs: Vec<String> = number.into_iter().chain(network.organisation).collect();
+        let country = network.country.clone().unwrap_or_default();
         vec![
-            Cell::text(address).link(flows),
+            Cell::text(address).link(page),
             Cell::text(row.name.unwrap_or_default()),
-            Cell::text(runs.join(" ")),
-            Cell::text(network.country.unwrap_or_default()),
+            Cell::text(network_names(network)),
+            Cell::text(country),
             Cell::time(row.first_seen),
             Cell::time(row.last_seen),
         ]
     }
+}
+
+/// Number and name of the network that an address is in, as far as they are known.
+pub(super) fn network_names(network: Network) -> String {
+    let number = network.asn.map(|asn| format!("AS{asn}"));
+    let runs: Vec<String> = number.into_iter().chain(network.organisation).collect();
+    runs.join(" ")
 }

@@ -7,6 +7,7 @@ pub(super) mod domains;
 pub(super) mod drops;
 pub(super) mod flows;
 pub(super) mod gaps;
+pub(super) mod host;
 pub(super) mod hosts;
 mod list;
 pub(super) mod live;

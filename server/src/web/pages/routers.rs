@@ -4,7 +4,11 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 
 use super::{App, Frame, WebError, render};
-use crate::{domain::Micros, store::RouterRow, web::format};
+use crate::{
+    domain::Micros,
+    store::{RouterHealth, RouterRow},
+    web::format,
+};
 
 /// An agent that has not been heard of for so long is shown as silent: three heartbeats.
 const SILENT_US: Micros = 90_000_000;
@@ -29,8 +33,19 @@ struct RouterView {
     open_flows: i64,
     spool: String,
     memory: String,
+    health: Option<HealthView>,
     warnings: Vec<String>,
     losses: Vec<LossView>,
+}
+
+/// How its machine is.
+struct HealthView {
+    load: String,
+    memory: String,
+    disk: String,
+    conntrack: String,
+    temperature: Option<String>,
+    up: String,
 }
 
 /// What is missing for one cause.
@@ -44,13 +59,24 @@ struct LossView {
 
 /// `GET /routers`.
 pub(in crate::web) async fn page(State(app): State<App>) -> Result<Response, WebError> {
-    let rows = app.read(|reader| Ok(reader.routers()?)).await?;
+    let rows = app
+        .read(|reader| {
+            let with_health = |row: RouterRow| {
+                let health = match row.last_heard {
+                    Some(heard) => reader.router_health(row.id, heard)?,
+                    None => None,
+                };
+                Ok((row, health))
+            };
+            reader.routers()?.into_iter().map(with_health).collect::<Result<Vec<_>, WebError>>()
+        })
+        .await?;
     let now = app.clock.now();
-    let routers = rows.into_iter().map(|row| view(row, now)).collect();
+    let routers = rows.into_iter().map(|(row, health)| view(row, health, now)).collect();
     render(&RoutersPage { frame: Frame::new(&app, "routers"), routers })
 }
 
-fn view(row: RouterRow, now: Micros) -> RouterView {
+fn view(row: RouterRow, health: Option<RouterHealth>, now: Micros) -> RouterView {
     let last_heard = row.last_heard.unwrap_or(row.first_seen);
     let host = [row.hostname, row.os, row.kernel, row.architecture];
     let host: Vec<String> = host.into_iter().flatten().filter(|fact| !fact.is_empty()).collect();
@@ -66,6 +92,7 @@ fn view(row: RouterRow, now: Micros) -> RouterView {
         open_flows: row.open_flows.unwrap_or_default(),
         spool: row.spool_bytes.map(format::bytes).unwrap_or_default(),
         memory: row.memory_bytes.map(format::bytes).unwrap_or_default(),
+        health: health.map(machine),
         warnings: row.warnings.unwrap_or_default().lines().map(str::to_owned).collect(),
         losses: row
             .losses
@@ -78,6 +105,19 @@ fn view(row: RouterRow, now: Micros) -> RouterView {
                 last_ago: format::duration(now - loss.last),
             })
             .collect(),
+    }
+}
+
+fn machine(health: RouterHealth) -> HealthView {
+    let load = [health.load1_milli, health.load5_milli, health.load15_milli];
+    let of = |part: i64, whole: i64| format!("{} of {}", format::bytes(part), format::bytes(whole));
+    HealthView {
+        load: load.map(|milli| format!("{:.2}", milli as f64 / 1000.0)).join(" "),
+        memory: of(health.memory_available_bytes, health.memory_total_bytes),
+        disk: of(health.disk_free_bytes, health.disk_total_bytes),
+        conntrack: format!("{} of {}", health.conntrack_count, health.conntrack_max),
+        temperature: health.temperature_milli_c.map(|milli| format!("{:.1} °C", f64::from(milli) / 1000.0)),
+        up: format::duration(health.uptime_s.saturating_mul(1_000_000)),
     }
 }
 
