@@ -3,7 +3,9 @@
 use std::{fs, path::Path, process::Command};
 
 use netmon_proto::v1::{
-    ListRoutersRequest, ListRoutersResponse, Router, TailRequest, TailResponse,
+    ListDevicesRequest, ListDevicesResponse, ListDnsRequest, ListDnsResponse, ListDropsRequest,
+    ListDropsResponse, ListFlowsRequest, ListFlowsResponse, ListRoutersRequest, ListRoutersResponse, Router,
+    TailRequest, TailResponse,
     console_server::{Console, ConsoleServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -38,8 +40,31 @@ impl Console for Asked {
     }
 
     async fn tail(&self, _: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
-        Err(Status::unimplemented("the doctor does not ask"))
+        Err(unasked())
     }
+
+    async fn list_devices(
+        &self,
+        _: Request<ListDevicesRequest>,
+    ) -> Result<Response<ListDevicesResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_flows(&self, _: Request<ListFlowsRequest>) -> Result<Response<ListFlowsResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_dns(&self, _: Request<ListDnsRequest>) -> Result<Response<ListDnsResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_drops(&self, _: Request<ListDropsRequest>) -> Result<Response<ListDropsResponse>, Status> {
+        Err(unasked())
+    }
+}
+
+fn unasked() -> Status {
+    Status::unimplemented("the doctor does not ask")
 }
 
 fn serve() -> (Runtime, String) {
