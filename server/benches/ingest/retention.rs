@@ -122,11 +122,12 @@ fn run(runtime: &tokio::runtime::Runtime, short: bool, what: &str, days_ago: i64
     let config = config.display().to_string();
     let server = Server::on(data, &["--config", &config]);
     let reader = store(server.data.path()).reader();
+    let file = server.data.path().join("netmon.db");
     let began = Instant::now();
     let watch = std::thread::spawn(move || {
         while began.elapsed() < LIMIT {
             std::thread::sleep(Duration::from_millis(500));
-            let size = reader.size_bytes().expect("a size");
+            let size = std::fs::metadata(&file).expect("a file").len();
             let oldest = reader.oldest_flow().expect("a query");
             let young = oldest.is_none_or(|at| at > now_us() - 31 * DAY_US);
             if young && (size <= cap || days_ago > 30) {

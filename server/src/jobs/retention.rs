@@ -16,6 +16,8 @@ use crate::{
 /// After the start, and between two sweeps.
 const FIRST: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(15 * 60);
+/// The same where there is a cap, which what comes in between exceeds.
+const EVERY_CAPPED: Duration = Duration::from_secs(60);
 
 /// After a step the writer is left alone for so many times as long as the step took, and so long at least.
 const PAUSE: u32 = 4;
@@ -27,7 +29,7 @@ pub async fn retention(ingest: Ingest, mut own: Option<Writer>, retention: Reten
     let mut pause = FIRST;
     loop {
         tokio::time::sleep(pause).await;
-        pause = EVERY;
+        pause = if retention.max_size_bytes > 0 { EVERY_CAPPED } else { EVERY };
         match sweep(&ingest, &mut own, retention.sweep(clock.now())).await {
             Ok(0) => {}
             Ok(removed) => info!(removed, "rows that were kept long enough are gone"),
