@@ -14,6 +14,11 @@ const SPARE_PAGES: i64 = 256;
 /// With a cap, rows go until the database is so many percent of it.
 const CAPPED_PERCENT: u64 = 97;
 
+/// More than a row takes with its indexes, so that the last step takes no more away than it must; and the fewest rows
+/// of a step.
+const ROW_BYTES: u64 = 400;
+const ROWS_MIN: u64 = 25;
+
 /// Pages of a SQLite file.
 struct Pages {
     all: i64,
@@ -47,7 +52,8 @@ fn used_bytes(connection: &mut Connection) -> Result<u64, StoreError> {
 /// Takes the oldest rows away, of whatever kind, while the database is larger than it may be. Postgres' files shrink
 /// by whole days alone.
 pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Result<Went, StoreError> {
-    if used_bytes(connection)? <= most / 100 * CAPPED_PERCENT {
+    let excess = used_bytes(connection)?.saturating_sub(most / 100 * CAPPED_PERCENT);
+    if excess == 0 {
         return Ok(Went::Through);
     }
     if matches!(connection, Connection::Postgres(_)) {
@@ -66,6 +72,7 @@ pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Resul
     // Nothing is left to take: rollups, devices and hosts stay.
     let Some((_, table)) = oldest else { return Ok(Went::Through) };
     let name = table.table;
+    let rows = rows.min((excess / ROW_BYTES).max(ROWS_MIN).cast_signed());
     let last =
         format!("SELECT MAX(id) AS number FROM (SELECT id FROM {name} ORDER BY id LIMIT {rows}) AS part");
     let Some(last) = number(connection, last)? else { return Ok(Went::Through) };
