@@ -38,7 +38,11 @@ pub async fn retention(ingest: Ingest, mut own: Option<Writer>, retention: Reten
     }
 }
 
-async fn sweep(ingest: &Ingest, own: &mut Option<Writer>, mut sweep: Sweep) -> Result<u64, StoreError> {
+pub(super) async fn sweep(
+    ingest: &Ingest,
+    own: &mut Option<Writer>,
+    mut sweep: Sweep,
+) -> Result<u64, StoreError> {
     loop {
         let step = move |writer: &mut Writer| {
             let began = Instant::now();

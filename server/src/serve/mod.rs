@@ -76,6 +76,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
 
     let own = store.needs_own_maintenance().then(|| store.writer()).transpose()?;
     let retention = tokio::spawn(jobs::retention(ingest.clone(), own, options.retention, clock.clone()));
+    let rollups = tokio::spawn(jobs::rollups(ingest.clone(), clock.clone()));
 
     let enrichment = Enrichment::load(&options.enrich);
     tokio::spawn(Arc::clone(&enrichment).follow_files());
@@ -108,6 +109,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
         info!("stopping");
         Word::Stopping.tell();
         retention.abort();
+        rollups.abort();
         // First, so that its last events are still taken.
         if let Some(local) = local {
             local.stop().await;

@@ -9,10 +9,13 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::rollup_table::{HOSTS, ROLLUPS, SERVICES};
-use super::{StoreError, Writer, days, fold, ids, space, sweep};
+use super::{StoreError, Writer, days, fold, ids, rollup, space, sweep};
 use crate::domain::{MINUTE_US, Micros};
 
 const DAY_US: Micros = 24 * 60 * MINUTE_US;
+
+/// So many minutes after it is over a minute is added to its hour and its day: most of what comes late is there by then.
+const LATE_MINUTES: i64 = 1;
 
 /// A step that takes longer makes the next one smaller.
 const STEP_MS: u128 = 8;
@@ -134,6 +137,8 @@ enum Task {
     Days(Timed, Micros),
     /// Rows whose time is before this one.
     Timed(Timed, Micros),
+    /// Minutes before this one into their hours and days.
+    RollUp(i64),
     /// Buckets of the rollup at this place before this one.
     Buckets(usize, i64),
     /// Minutes of a table before this one that are in no sum.
@@ -192,7 +197,8 @@ impl Retention {
     #[must_use]
     pub fn sweep(&self, now: Micros) -> Sweep {
         let before = |days: u32| (days > 0).then(|| now - i64::from(days) * DAY_US);
-        let mut tasks = vec![Task::Begin(now)];
+        // No minute goes that is not in its hour and day.
+        let mut tasks = vec![Task::Begin(now), Task::RollUp(now.div_euclid(MINUTE_US) - LATE_MINUTES)];
         for (table, days) in [
             (FLOWS, self.flows_days),
             (DNS_QUERIES, self.dns_days),
@@ -247,6 +253,13 @@ impl Retention {
 }
 
 impl Sweep {
+    /// A pass that takes nothing away: minutes that are over into their hours and days.
+    #[must_use]
+    pub fn of_rollups(now: Micros) -> Self {
+        let tasks = vec![Task::RollUp(now.div_euclid(MINUTE_US) - LATE_MINUTES)];
+        Self { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
+    }
+
     /// The next small step. After an error it can be taken again.
     pub fn step(&mut self, writer: &mut Writer) -> Result<Step, StoreError> {
         if self.task.is_none() {
@@ -260,6 +273,7 @@ impl Sweep {
             Task::Begin(now) => days::begin(connection, now),
             Task::Days(table, before) => days::drop_before(connection, &table, before, at),
             Task::Timed(table, before) => sweep::rows(connection, &table, before, at, rows),
+            Task::RollUp(before) => rollup::roll_up(connection, before),
             Task::Buckets(place, before) => sweep::buckets(connection, &ROLLUPS[place], before, rows),
             Task::Minutes(table, before) => sweep::minutes(connection, table, before, rows),
             Task::Fold(place, before, top) => fold::buckets(connection, place, before, top, rows),

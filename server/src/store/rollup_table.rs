@@ -132,6 +132,20 @@ impl Rollup {
     }
 }
 
+impl Rollup {
+    /// Adds the rows of a minute to this bucket.
+    pub(super) fn add_bucket(&self, bucket: i64, minutes: &Self, minute: i64) -> String {
+        let columns: Vec<&str> = self.key_columns().skip(1).chain(FIGURES).collect();
+        format!(
+            "{} SELECT {bucket}, {} FROM {} WHERE minute = {minute}{}",
+            self.insert_into(),
+            columns.join(", "),
+            minutes.table,
+            self.add_up()
+        )
+    }
+}
+
 /// What stands before and after the values of a statement that adds rows to the table at each place of [`ROLLUPS`].
 /// Diesel asks for the text whenever the statement runs, also where it is prepared already.
 static AROUND_VALUES: LazyLock<[(String, String); ROLLUPS.len()]> =

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::connection::{Connection, Purpose};
+use super::rollup::MARK;
 use super::{DatabaseUrl, Store, StoreError};
 
 /// How many ranges of a table may turn out to be unreadable before the rest of it is given up.
@@ -57,10 +58,20 @@ pub fn salvage(damaged: &Path, to: &Path) -> Result<Vec<Salvaged>, StoreError> {
         "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' \
          AND name NOT LIKE '\\_\\_diesel%' ESCAPE '\\' ORDER BY rowid",
     )?;
+    // The new file's own mark says nothing about the old one's rows.
+    let unmark = format!("DELETE FROM main.settings WHERE key = '{MARK}'");
+    diesel::sql_query(unmark).execute(c)?;
     let mut salvaged = Vec::new();
     for table in tables {
         salvaged.push(copy(c, &table)?);
     }
+    // Without the old one hours and days stay as they are: nothing in them is counted twice.
+    let marked = format!(
+        "INSERT OR IGNORE INTO main.settings (key, value) SELECT '{MARK}', CAST(COALESCE(MAX(minute), -1) AS TEXT) FROM \
+         (SELECT MAX(minute) AS minute FROM main.device_minutes UNION ALL \
+          SELECT MAX(minute) FROM main.service_minutes UNION ALL SELECT MAX(minute) FROM main.host_minutes)"
+    );
+    diesel::sql_query(marked).execute(c)?;
     c.batch_execute("DETACH damaged; PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE);")?;
     Ok(salvaged)
 }

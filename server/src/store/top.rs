@@ -8,7 +8,7 @@ use diesel::sql_types::BigInt;
 use super::StoreError;
 use super::address::Address;
 use super::connection::{Connection, on_backend};
-use super::rollup::NOBODY;
+use super::rollup::{self, NOBODY};
 use super::rollup_table::{DEVICES, FIGURES, HOSTS, ROLLUPS, Rollup, SERVICES};
 use super::rows::{Sums, TopBy, TopFilter, TopKey, TopList, TopRow};
 use super::schema::{devices, remote_hosts};
@@ -44,7 +44,8 @@ pub(super) fn top(connection: &mut Connection, filter: &TopFilter) -> Result<Top
     let first = filter.from.div_euclid(bucket_us);
     let last = (filter.to - 1).max(filter.from).div_euclid(bucket_us);
     let rows = connection.snapshot(|connection| {
-        let rows = read(connection, rollup, filter, first, last)?;
+        let from = rollup::source(table, rollup::mark(connection)?, Some((first, last)));
+        let rows = read(connection, rollup, filter, &from)?;
         named(connection, filter.by, rows)
     })?;
     Ok(TopList { from: first * bucket_us, to: (last + 1) * bucket_us, rows })
@@ -54,8 +55,7 @@ fn read(
     connection: &mut Connection,
     rollup: &Rollup,
     filter: &TopFilter,
-    first: i64,
-    last: i64,
+    from: &str,
 ) -> Result<Vec<Row>, StoreError> {
     let [mut key, second] = rollup.key_pair();
     if key == "device_id" {
@@ -63,15 +63,13 @@ fn read(
         key = "COALESCE((SELECT root_id FROM devices WHERE devices.id = device_id), device_id)";
     }
     // Numbers only, of which none comes from outside but the router's id and the limit.
-    let router = filter.router.map_or_else(String::new, |router| format!(" AND router_id = {}", router.0));
+    let router = filter.router.map_or_else(String::new, |router| format!(" WHERE router_id = {}", router.0));
     // A sum of strangers' numbers may leave 63 bits, which is an error in SQLite; for the order a float will do.
     let query = format!(
-        "SELECT CAST({key} AS BIGINT) AS first, CAST({second} AS BIGINT) AS second, {sums} FROM {table} \
-         WHERE {time} BETWEEN {first} AND {last}{router} GROUP BY 1, 2 \
+        "SELECT CAST({key} AS BIGINT) AS first, CAST({second} AS BIGINT) AS second, {sums} FROM {from}{router} \
+         GROUP BY 1, 2 \
          ORDER BY SUM(CAST(bytes_orig AS DOUBLE PRECISION) + bytes_reply) DESC, 1, 2 LIMIT {limit}",
         sums = sum_columns(FIGURES),
-        table = rollup.table,
-        time = rollup.time,
         limit = filter.limit.min(10_000),
     );
     Ok(on_backend!(connection, |c| diesel::sql_query(query).load(c))?)

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::StoreError;
+use super::{StoreError, rollup};
 use super::connection::{Connection, on_backend};
 use super::rollup_table::{DEVICES, FIGURES, ROLLUPS};
 use super::rows::{Sums, Totals};
@@ -123,8 +123,9 @@ pub(super) fn removed(connection: &mut Connection, table: &str) -> Result<Sums, 
 
 /// How many flows were ever counted, and how many of them retention took away.
 pub(super) fn flows_counted(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
-    let days = ROLLUPS[DEVICES + 2].table;
-    let counted = sums(connection, FIGURES, days)?.plus(removed(connection, days)?);
+    let place = DEVICES + 2;
+    let days = rollup::source(place, rollup::mark(connection)?, None);
+    let counted = sums(connection, FIGURES, &days)?.plus(removed(connection, ROLLUPS[place].table)?);
     Ok((counted.flows, removed(connection, "flows")?.flows))
 }
 
@@ -139,9 +140,10 @@ pub(super) fn sums_of_all(connection: &mut Connection) -> Result<Totals, StoreEr
     let open = sums(connection, WATCHED, "open_flows")?;
     let gone = removed(connection, "flows")?;
     let mut rollups = [Sums::default(); ROLLUPS.len()];
-    for (place, rollup) in rollups.iter_mut().zip(&ROLLUPS) {
-        let kept = sums(connection, FIGURES, rollup.table)?;
-        *place = kept.plus(removed(connection, rollup.table)?);
+    let mark = rollup::mark(connection)?;
+    for (place, (sum, rollup)) in rollups.iter_mut().zip(&ROLLUPS).enumerate() {
+        let kept = sums(connection, FIGURES, &rollup::source(place, mark, None))?;
+        *sum = kept.plus(removed(connection, rollup.table)?);
     }
     let [
         device_minutes,

@@ -1,7 +1,9 @@
 //! Backup, check, damage, and moving from one database to the other.
 
+use netmon_server::domain::MINUTE_US;
 use netmon_server::store::{DatabaseUrl, SET_ASIDE, Store, salvage};
 
+use crate::rollups::roll_up;
 use crate::sample::{NOON, NOON_MINUTE, cursor, delta, ended, host_delta, open, ping6, raw, tcp};
 use crate::schema::execute;
 use crate::{all_flows, opened};
@@ -15,6 +17,7 @@ pub(crate) fn a_sound_database_has_no_findings(url: &DatabaseUrl) {
 pub(crate) fn what_is_wrong_is_found(url: &DatabaseUrl) {
     let (store, mut writer, router) = opened(url);
     writer.commit(&ended(&[tcp(router, 1), ping6(router, 2)])).unwrap();
+    roll_up(&mut writer, NOON + 60 * MINUTE_US);
     execute(
         url,
         "UPDATE flows SET host_id = 77 WHERE id = 1; UPDATE host_hours SET bytes_orig = bytes_orig + 1;
@@ -109,8 +112,15 @@ pub(crate) fn what_can_be_read_is_salvaged(url: &DatabaseUrl) {
     let (store, mut writer, router) = opened(url);
     for commit in 0..20 {
         let flows: Vec<_> = (0..200).map(|place| tcp(router, 1 + commit * 200 + place)).collect();
-        writer.commit(&ended(&flows)).unwrap();
+        let mut changes = ended(&flows);
+        if commit > 10 {
+            changes.minutes.iter_mut().for_each(|delta| delta.minute += 1);
+            changes.host_minutes.iter_mut().for_each(|delta| delta.minute += 1);
+        }
+        writer.commit(&changes).unwrap();
     }
+    // The first minute is in its hour, the second not yet.
+    roll_up(&mut writer, NOON + 2 * MINUTE_US);
     writer.checkpoint().unwrap();
     let expected = all_flows(&store);
     drop((store, writer));
@@ -125,6 +135,8 @@ pub(crate) fn what_can_be_read_is_salvaged(url: &DatabaseUrl) {
     let (whole, flows) = salvaged("whole.db");
     assert_eq!((flows.rows, flows.unreadable), (4_000, 0));
     assert_eq!(all_flows(&whole), expected);
+    assert_eq!(whole.check().unwrap(), Vec::<String>::new());
+    roll_up(&mut whole.writer().unwrap(), NOON + 60 * MINUTE_US);
     assert_eq!(whole.check().unwrap(), Vec::<String>::new());
 
     // Somewhere in the middle, where the flows are most of what there is.

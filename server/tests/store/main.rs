@@ -23,6 +23,7 @@ mod postgres;
 mod proxy;
 mod reads;
 mod retention;
+mod rollups;
 mod sample;
 mod schema;
 mod small_disk;
@@ -97,6 +98,9 @@ const STORIES: &[(&str, Story)] = stories![
     retention::rows_go_when_their_time_is_over,
     retention::a_late_event_changes_no_sum,
     retention::what_moved_little_is_added_up,
+    rollups::a_minute_goes_into_its_hour_once,
+    rollups::without_a_mark_nothing_waits,
+    rollups::the_mark_moves_beside_commits,
     snapshots::flows_begin_move_on_and_end,
     snapshots::an_agents_flows_are_left_alone,
     tops::a_ranking_covers_its_span,

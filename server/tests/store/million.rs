@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 use netmon_server::domain::{
     Changes, DnsResponse, FirewallDrop, FlowName, FlowRecord, Hook, Micros, NameReason, Observed,
 };
-use netmon_server::store::DatabaseUrl;
+use netmon_server::store::{self, DatabaseUrl, Sweep};
 
 use crate::opened;
 use crate::sample::{NOON, ended, gap, ip, open, tcp};
@@ -89,6 +89,9 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
         ..Changes::default()
     };
     writer.commit(&changes).unwrap();
+    // Hours and days have rows to be multiplied, too.
+    let mut minutes = Sweep::of_rollups(now.max(NOON) + DAY);
+    while minutes.step(&mut writer).unwrap() == store::Step::More {}
     drop((store, writer));
 
     let mut connection = Direct::open(url);
@@ -153,6 +156,9 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
         let changed = [(column, bucket.as_str()), (key, thing.as_str()), ("bytes_orig", moved)];
         connection.multiply_keyed(table, buckets * each, &changed);
     }
+    // The last minutes wait for their hour, as they do while a server runs.
+    let mark = now / minute - 3;
+    connection.execute(&format!("UPDATE settings SET value = '{mark}' WHERE key = 'rolled_minute'"));
     // A server that goes on here gives ids that are not taken; those of Postgres begin with the day.
     if matches!(connection, Direct::Sqlite(_)) {
         connection.execute(&format!("UPDATE id_blocks SET next_id = next_id + {FIRST} + {rows}"));

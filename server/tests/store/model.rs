@@ -11,6 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::rollups::roll_up;
 use crate::sample::{NOON, ip};
 
 const EPOCH: u64 = 5;
@@ -33,6 +34,8 @@ enum Step {
     Commit,
     /// The server is killed: what is not committed is gone, and the agent sends it again.
     Crash,
+    /// Minutes go into their hours and days as if it were so many minutes later.
+    RollUp { later: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Repeat),
         3 => Just(Step::Commit),
         2 => Just(Step::Crash),
+        2 => (0..4_u8).prop_map(|later| Step::RollUp { later }),
     ]
 }
 
@@ -206,6 +210,7 @@ impl<'a> History<'a> {
             }
             Step::Commit => self.commit(),
             Step::Crash => self.restart(),
+            Step::RollUp { later } => roll_up(&mut self.writer, self.now + Micros::from(later) * MINUTE_US),
         }
     }
 

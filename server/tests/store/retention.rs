@@ -6,6 +6,7 @@ use netmon_server::store::{
 };
 
 use crate::events::{dns_response, firewall_drop, lines};
+use crate::rollups::roll_up;
 use crate::sample::{NOON, delta, ended, gap, host_delta, ip, open, raw, tcp};
 use crate::schema::free_pages;
 use crate::{all_flows, opened};
@@ -159,6 +160,8 @@ pub(crate) fn the_space_comes_back(url: &DatabaseUrl) {
     for batch in 0..20 {
         writer.commit(&flows_at(router, 1 + batch * 2_000, 2_000, NOON - (40 - batch) * DAY)).unwrap();
     }
+    // Hours and days are kept, so they count before and after.
+    roll_up(&mut writer, NOON);
     writer.checkpoint().unwrap();
     let size = || store.reader().size_bytes().unwrap();
     let full = size();
