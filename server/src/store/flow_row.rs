@@ -2,8 +2,9 @@
 //!
 //! What follows from other columns takes no room, for there are millions of rows. A reply tuple has its destination
 //! always; of it null stands for what it would be without NAT: the source is `dst_ip`, the ports are those of the
-//! original the other way round. `kernel_start_us` 0 is `first_seen_us`. Earlier versions wrote everything out, which
-//! reads the same.
+//! original the other way round. `dst_port` null is `service_port`, `kernel_start_us` 0 is `first_seen_us`, and what is
+//! zero for nearly all flows is null. SQLite has these columns at the end of a row, where a null takes no byte (its
+//! NULL_TRIM; see `.cargo/config.toml`). Earlier versions wrote everything out, which reads the same.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,6 +18,11 @@ use crate::domain::{
 
 /// `kernel_start_us` of a flow that was first seen when the kernel says that it began: nearly all.
 const SAME_AS_FIRST_SEEN: i64 = 0;
+
+/// A number that is zero for nearly all flows.
+fn unless_zero<T: Default + PartialEq>(number: T) -> Option<T> {
+    (number != T::default()).then_some(number)
+}
 
 /// The row ids of what a flow is about.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,13 +53,13 @@ macro_rules! flow_row {
             pub(super) device_id: Option<i64>,
             pub(super) host_id: Option<i64>,
             pub(super) flow_id: i64,
-            pub(super) zone: i32,
+            pub(super) zone: Option<i32>,
             pub(super) conntrack_id: i32,
             pub(super) protocol: i16,
             pub(super) src_ip: Address,
             pub(super) src_port: i32,
             pub(super) dst_ip: Address,
-            pub(super) dst_port: i32,
+            pub(super) dst_port: Option<i32>,
             pub(super) reply_src_ip: Option<Address>,
             pub(super) reply_src_port: Option<i32>,
             pub(super) reply_dst_ip: Option<Address>,
@@ -67,17 +73,17 @@ macro_rules! flow_row {
             pub(super) bytes_reply: i64,
             pub(super) packets_orig: i64,
             pub(super) packets_reply: i64,
-            pub(super) bytes_orig_before: i64,
-            pub(super) bytes_reply_before: i64,
-            pub(super) packets_orig_before: i64,
-            pub(super) packets_reply_before: i64,
+            pub(super) bytes_orig_before: Option<i64>,
+            pub(super) bytes_reply_before: Option<i64>,
+            pub(super) packets_orig_before: Option<i64>,
+            pub(super) packets_reply_before: Option<i64>,
             pub(super) first_seen_us: i64,
             pub(super) last_seen_us: i64,
             pub(super) kernel_start_us: Option<i64>,
             pub(super) tcp_state: i16,
             pub(super) status: i32,
-            pub(super) mark: i32,
-            pub(super) no_counters: bool,
+            pub(super) mark: Option<i32>,
+            pub(super) no_counters: Option<bool>,
             pub(super) end_kind: Option<i16>,
             pub(super) ends: i16,
             pub(super) domain_id: Option<i64>,
@@ -96,13 +102,13 @@ macro_rules! flow_row {
                     device_id,
                     host_id,
                     flow_id: flow.flow_id.cast_signed(),
-                    zone: i32::from(zone),
+                    zone: unless_zero(i32::from(zone)),
                     conntrack_id: conntrack_id.cast_signed(),
                     protocol: i16::from(protocol),
                     src_ip: tuple.src.into(),
                     src_port: i32::from(tuple.src_port),
                     dst_ip: tuple.dst.into(),
-                    dst_port: i32::from(tuple.dst_port),
+                    dst_port: (tuple.dst_port != flow.service_port()).then(|| i32::from(tuple.dst_port)),
                     reply_src_ip: flow
                         .reply
                         .filter(|reply| reply.src != tuple.dst)
@@ -125,10 +131,10 @@ macro_rules! flow_row {
                     bytes_reply: flow.counters.bytes_reply,
                     packets_orig: flow.counters.packets_orig,
                     packets_reply: flow.counters.packets_reply,
-                    bytes_orig_before: flow.before.bytes_orig,
-                    bytes_reply_before: flow.before.bytes_reply,
-                    packets_orig_before: flow.before.packets_orig,
-                    packets_reply_before: flow.before.packets_reply,
+                    bytes_orig_before: unless_zero(flow.before.bytes_orig),
+                    bytes_reply_before: unless_zero(flow.before.bytes_reply),
+                    packets_orig_before: unless_zero(flow.before.packets_orig),
+                    packets_reply_before: unless_zero(flow.before.packets_reply),
                     first_seen_us: flow.first_seen,
                     last_seen_us: flow.last_seen,
                     kernel_start_us: flow
@@ -136,8 +142,8 @@ macro_rules! flow_row {
                         .map(|start| if start == flow.first_seen { SAME_AS_FIRST_SEEN } else { start }),
                     tcp_state: i16::from(flow.tcp_state),
                     status: flow.status.cast_signed(),
-                    mark: flow.mark.cast_signed(),
-                    no_counters: flow.no_counters,
+                    mark: unless_zero(flow.mark.cast_signed()),
+                    no_counters: flow.no_counters.then_some(true),
                     end_kind: flow.end.map(|end| end as i16),
                     ends: end_number(flow, flow.device) + 4 * end_number(flow, flow.remote),
                     domain_id,
@@ -153,11 +159,12 @@ macro_rules! flow_row {
                     |column, value: i16| u8::try_from(value).map_err(|_| bad(column, i64::from(value)));
                 let short =
                     |column, value: i32| u16::try_from(value).map_err(|_| bad(column, i64::from(value)));
+                let dst_port = self.dst_port.unwrap_or(self.service_port);
                 let reply = match self.reply_dst_ip {
                     Some(dst) => Some(Tuple {
                         src: self.reply_src_ip.unwrap_or(self.dst_ip).into(),
                         dst: dst.into(),
-                        src_port: short("reply_src_port", self.reply_src_port.unwrap_or(self.dst_port))?,
+                        src_port: short("reply_src_port", self.reply_src_port.unwrap_or(dst_port))?,
                         dst_port: short("reply_dst_port", self.reply_dst_port.unwrap_or(self.src_port))?,
                     }),
                     None => None,
@@ -182,14 +189,14 @@ macro_rules! flow_row {
                     router: RouterId(self.router_id),
                     flow_id: self.flow_id.cast_unsigned(),
                     key: FlowKey {
-                        zone: short("zone", self.zone)?,
+                        zone: short("zone", self.zone.unwrap_or(0))?,
                         conntrack_id: self.conntrack_id.cast_unsigned(),
                         protocol: byte("protocol", self.protocol)?,
                         tuple: Tuple {
                             src: self.src_ip.into(),
                             dst: self.dst_ip.into(),
                             src_port: short("src_port", self.src_port)?,
-                            dst_port: short("dst_port", self.dst_port)?,
+                            dst_port: short("dst_port", dst_port)?,
                         },
                     },
                     reply,
@@ -205,10 +212,10 @@ macro_rules! flow_row {
                         packets_reply: self.packets_reply,
                     },
                     before: Counters {
-                        bytes_orig: self.bytes_orig_before,
-                        bytes_reply: self.bytes_reply_before,
-                        packets_orig: self.packets_orig_before,
-                        packets_reply: self.packets_reply_before,
+                        bytes_orig: self.bytes_orig_before.unwrap_or(0),
+                        bytes_reply: self.bytes_reply_before.unwrap_or(0),
+                        packets_orig: self.packets_orig_before.unwrap_or(0),
+                        packets_reply: self.packets_reply_before.unwrap_or(0),
                     },
                     first_seen: self.first_seen_us,
                     last_seen: self.last_seen_us,
@@ -217,8 +224,8 @@ macro_rules! flow_row {
                         .map(|start| if start == SAME_AS_FIRST_SEEN { self.first_seen_us } else { start }),
                     tcp_state: byte("tcp_state", self.tcp_state)?,
                     status: self.status.cast_unsigned(),
-                    mark: self.mark.cast_unsigned(),
-                    no_counters: self.no_counters,
+                    mark: self.mark.unwrap_or(0).cast_unsigned(),
+                    no_counters: self.no_counters.unwrap_or(false),
                     end: match self.end_kind {
                         None => None,
                         Some(kind) => Some(end(kind).ok_or_else(|| bad("end_kind", i64::from(kind)))?),

@@ -80,10 +80,10 @@ pub(super) fn sum_columns(figures: [&str; 5]) -> String {
 /// What one row of `flows` or `open_flows` adds to the sums.
 pub(super) const WATCHED: [&str; 5] = [
     "CAST(1 AS BIGINT)",
-    "bytes_orig - bytes_orig_before",
-    "bytes_reply - bytes_reply_before",
-    "packets_orig - packets_orig_before",
-    "packets_reply - packets_reply_before",
+    "bytes_orig - COALESCE(bytes_orig_before, 0)",
+    "bytes_reply - COALESCE(bytes_reply_before, 0)",
+    "packets_orig - COALESCE(packets_orig_before, 0)",
+    "packets_reply - COALESCE(packets_reply_before, 0)",
 ];
 
 impl Sums {

@@ -32,6 +32,7 @@ pub(crate) fn what_follows_from_other_columns_takes_no_room(url: &DatabaseUrl) {
     let mut plain = masked.clone();
     plain.id = FlowId(2);
     plain.reply = Some(Tuple { dst: tuple.src, ..masked.reply.unwrap() });
+    (plain.key.zone, plain.mark, plain.before) = (0, 0, Counters::default());
     let mut forwarded = tcp(router, 3);
     forwarded.reply = Some(Tuple { src: ip("192.168.1.9"), ..masked.reply.unwrap() });
     forwarded.remote = None;
@@ -51,9 +52,13 @@ pub(crate) fn what_follows_from_other_columns_takes_no_room(url: &DatabaseUrl) {
         lines(url, &columns, "FROM flows ORDER BY id"),
         ["- - c6336401 - 0", "- - c0a80114 - 0", &format!("c0a80109 - c6336401 - {start}"), "- - - - 0"]
     );
+    let columns = ["dst_port", "zone", "mark", "bytes_orig_before", "packets_reply_before"];
+    assert_eq!(lines(url, &columns, "FROM flows WHERE id = 2"), ["- - - - -"]);
     execute(
         url,
-        "UPDATE flows SET reply_src_ip = dst_ip WHERE reply_dst_ip IS NOT NULL AND reply_src_ip IS NULL;
+        "UPDATE flows SET dst_port = service_port WHERE dst_port IS NULL;
+         UPDATE flows SET zone = 0, mark = 0, bytes_orig_before = 0, packets_reply_before = 0 WHERE zone IS NULL;
+         UPDATE flows SET reply_src_ip = dst_ip WHERE reply_dst_ip IS NOT NULL AND reply_src_ip IS NULL;
          UPDATE flows SET reply_src_port = dst_port, reply_dst_port = src_port WHERE reply_dst_ip IS NOT NULL;
          UPDATE flows SET kernel_start_us = first_seen_us WHERE kernel_start_us = 0;",
     );
