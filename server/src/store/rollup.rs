@@ -95,7 +95,9 @@ pub(super) fn mark(connection: &mut Connection) -> Result<i64, StoreError> {
 
 fn parsed(value: Option<String>) -> Result<i64, StoreError> {
     let Some(value) = value else { return Ok(i64::MAX) };
-    value.parse().map_err(|_| StoreError::Damaged(format!("the setting {MARK} is {value:?}, expected a minute")))
+    value
+        .parse()
+        .map_err(|_| StoreError::Damaged(format!("the setting {MARK} is {value:?}, expected a minute")))
 }
 
 /// Adds the next minute after the mark, if it is before this one, to its hour and its day, and moves the mark.

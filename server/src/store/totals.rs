@@ -3,11 +3,11 @@
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::{StoreError, rollup};
 use super::connection::{Connection, on_backend};
 use super::rollup_table::{DEVICES, FIGURES, ROLLUPS};
 use super::rows::{Sums, Totals};
 use super::schema::removed_sums;
+use super::{StoreError, rollup};
 use crate::domain::Counters;
 
 /// The sum of a figure that is not negative, as the sums of its upper and its lower 32 bits. A plain SUM() of

@@ -108,6 +108,7 @@ const STORIES: &[(&str, Story)] = stories![
     tops::a_day_of_a_device_has_its_minutes,
     schema::two_writers_never_share_an_id,
     schema::a_newer_database_is_refused,
+    schema::an_earlier_schema_keeps_its_rows,
     schema::servers_may_start_at_once,
     schema::opening_again_changes_nothing,
 ];

@@ -6,10 +6,13 @@ use std::path::Path;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
+use diesel_migrations::{FileBasedMigrations, MigrationHarness};
+use netmon_server::domain::{Changes, Counters};
 use netmon_server::store::{DatabaseUrl, Store, StoreError};
 
-use crate::opened;
-use crate::sample::{NOON, ended, tcp};
+use crate::events::lines;
+use crate::sample::{NOON, ended, open, ping6, tcp};
+use crate::{all_flows, opened};
 
 pub(crate) fn two_writers_never_share_an_id(url: &DatabaseUrl) {
     let store = Store::open(url).unwrap();
@@ -52,6 +55,43 @@ pub(crate) fn a_newer_database_is_refused(url: &DatabaseUrl) {
     // It was left as it was: without the foreign rows it opens.
     execute(url, "DELETE FROM __diesel_schema_migrations WHERE version IN ('9998', '9999');");
     Store::open(url).unwrap();
+}
+
+/// The schema of an earlier program, with rows in it, and back again.
+pub(crate) fn an_earlier_schema_keeps_its_rows(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let mut plain = tcp(router, 3);
+    (plain.key.zone, plain.mark, plain.before) = (0, 0, Counters::default());
+    writer.commit(&ended(&[tcp(router, 1), ping6(router, 2), plain])).unwrap();
+    writer.commit(&Changes { open: vec![open(&tcp(router, 4))], ..Changes::default() }).unwrap();
+    let (flows, totals) = (all_flows(&store), store.reader().totals().unwrap());
+    drop((store, writer));
+    for version in ["0010", "0009"] {
+        let reverted = match url {
+            DatabaseUrl::Sqlite(_) => revert(&mut sqlite_connection(url), "sqlite"),
+            DatabaseUrl::Postgres(url) => revert(&mut PgConnection::establish(url).unwrap(), "postgres"),
+        };
+        assert_eq!(reverted, version);
+    }
+    let before = ["zone", "mark", "dst_port", "packets_reply_before"];
+    assert_eq!(lines(url, &before, "FROM flows WHERE id = 3"), ["0 0 443 0"]);
+    assert_eq!(
+        lines(url, &["flows"], "FROM host_hours WHERE host_id > 0 ORDER BY flows DESC LIMIT 1"),
+        ["2"]
+    );
+
+    let store = Store::open(url).unwrap();
+    assert_eq!(all_flows(&store), flows);
+    assert_eq!(store.reader().totals().unwrap(), totals);
+}
+
+/// Takes the newest migration back, and gives its version.
+fn revert<DB: diesel::backend::Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    database: &str,
+) -> String {
+    let source = FileBasedMigrations::from_path(migrations(database)).unwrap();
+    connection.revert_last_migration(source).unwrap().to_string()
 }
 
 pub(crate) fn servers_may_start_at_once(url: &DatabaseUrl) {
