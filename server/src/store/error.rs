@@ -52,7 +52,7 @@ pub enum StoreError {
     Damaged(String),
     /// Anything else.
     #[error("the database refused: {0}")]
-    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Database(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl StoreError {

@@ -170,7 +170,8 @@ fn copy(
         done += part.rows;
         after = part.last.unwrap_or(after);
         told(&Imported { table: name, rows: done, of: of.rows });
-        if part.rows < chunk {
+        // All of it, of which there may be as many as fill the last statement.
+        if part.rows < chunk || done >= of.rows {
             return Ok(());
         }
     }
