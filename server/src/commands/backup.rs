@@ -4,18 +4,19 @@ use std::{ffi::OsString, fs::File, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DatabaseArgs, open, say};
+use super::{DatabaseArgs, misuse, open, say};
 use crate::store::DatabaseUrl;
 
 pub(super) fn backup(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCode> {
     let options = database.resolve()?;
     if matches!(options.database_url, DatabaseUrl::Postgres(_)) {
-        anyhow::bail!(
+        return misuse(
             "backup is for SQLite: for Postgres use pg_dump --format=custom, and pg_restore to get it back"
+                .to_owned(),
         );
     }
     if to.exists() {
-        anyhow::bail!("{}: expected a file that does not exist", to.display());
+        return misuse(format!("{}: expected a file that does not exist", to.display()));
     }
     // Under another name until it is whole: what has the right name can be trusted.
     let mut part = OsString::from(to);

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DatabaseArgs, open, say};
+use super::{DatabaseArgs, count, misuse, open, say};
 use crate::store::{self, DatabaseUrl};
 
 pub(super) fn check(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
@@ -27,14 +27,14 @@ pub(super) fn check(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn salvage(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCode> {
     let options = database.resolve()?;
     let DatabaseUrl::Sqlite(damaged) = &options.database_url else {
-        anyhow::bail!("--salvage is for SQLite files");
+        return misuse("--salvage is for SQLite files".to_owned());
     };
     if !damaged.exists() || to.exists() {
-        anyhow::bail!(
+        return misuse(format!(
             "expected a damaged file that exists and a new one that does not: {}, {}",
             damaged.display(),
             to.display()
-        );
+        ));
     }
     let salvaged = store::salvage(damaged, to)
         .with_context(|| format!("{}: nothing of it can be read", damaged.display()))?;
@@ -43,7 +43,7 @@ pub(super) fn salvage(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitC
         unreadable += table.unreadable;
         let lost =
             if table.unreadable > 0 { format!(", {} unreadable", table.unreadable) } else { String::new() };
-        say(&format!("{}: {} rows{lost}", table.table, table.rows))?;
+        say(&format!("{}: {}{lost}", table.table, count(table.rows, "row")))?;
     }
     Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,13 +1,19 @@
 //! `cleanup` and `dns-prune`: one sweep of retention, now.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-use super::{DatabaseArgs, open, say};
+use super::{DatabaseArgs, count, open, say};
 use crate::{
     clock::{Clock as _, SystemClock},
     domain::Micros,
     store::{Retention, Step, Sweep},
 };
+
+/// After each step a server that writes beside has so long at least. In SQLite it finds the database free only in between.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
 
 pub(super) fn cleanup(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
     sweep(database, Retention::sweep)
@@ -25,11 +31,14 @@ fn sweep(database: DatabaseArgs, what: impl Fn(&Retention, Micros) -> Sweep) -> 
     let mut writer = store.writer()?;
     let mut sweep = what(&options.retention, SystemClock.now());
     let removed = loop {
+        let began = Instant::now();
         if let Step::Done { removed } = sweep.step(&mut writer)? {
             break removed;
         }
+        std::thread::sleep(began.elapsed().max(PAUSE_MIN));
     };
     writer.checkpoint()?;
-    say(&format!("{removed} rows removed; {before} bytes before, {} now", reader.size_bytes()?))?;
+    let removed = count(removed, "row");
+    say(&format!("{removed} removed; the database had {before} bytes and has {} now", reader.size_bytes()?))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ mod baselines;
 mod check;
 mod cleanup;
 mod import;
+mod migrate;
 mod snapshot;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -12,9 +13,17 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
-    serve::{Options, ServeArgs},
+    serve::{ConfigError, Options, ServeArgs},
     store::{DatabaseUrl, Store},
 };
+
+/// The exit code where nothing was tried because the call or the configuration is wrong.
+const MISUSED: u8 = 2;
+
+/// What is wrong with the call, other than what `clap` finds.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
 
 /// The commands beside `serve`.
 #[derive(clap::Subcommand, Debug)]
@@ -96,14 +105,15 @@ impl DatabaseArgs {
     }
 }
 
-/// Runs a command, and says on stderr why it failed.
+/// Runs a command, and says on stderr why it failed: exit code 2 if it was called wrongly, 1 if it could not be done or
+/// found something.
 #[must_use]
 pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Cleanup(database) => cleanup::cleanup(database),
         Command::DnsPrune(database) => cleanup::dns_prune(database),
         Command::RecomputeBaselines(database) => baselines::recompute(database),
-        Command::Migrate(database) => migrate(database),
+        Command::Migrate(database) => migrate::migrate(database),
         Command::Backup { database, to } => backup::backup(database, &to),
         Command::Check { database, salvage: None } => check::check(database),
         Command::Check { database, salvage: Some(to) } => check::salvage(database, &to),
@@ -115,21 +125,25 @@ pub fn run(command: Command) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("netmon-server: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Misuse>() || error.is::<ConfigError>() {
+                ExitCode::from(MISUSED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
-fn migrate(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let options = database.resolve()?;
-    open_or_make(&options)?;
-    say(&format!("{} has this program's schema", options.database_url))?;
-    Ok(ExitCode::SUCCESS)
+fn misuse<T>(problem: String) -> anyhow::Result<T> {
+    Err(Misuse(problem).into())
 }
 
 fn open_or_make(options: &Options) -> anyhow::Result<Store> {
-    Store::open(&options.database_url)
-        .with_context(|| format!("the database {} cannot be used", options.database_url))
+    Store::open(&options.database_url).with_context(|| unusable(options))
+}
+
+fn unusable(options: &Options) -> String {
+    format!("the database {} cannot be used", options.database_url)
 }
 
 /// Opens a database that must exist: a mistyped path must not make an empty one.
@@ -137,9 +151,17 @@ fn open(options: &Options) -> anyhow::Result<Store> {
     if let DatabaseUrl::Sqlite(path) = &options.database_url
         && !path.exists()
     {
-        anyhow::bail!("{}: there is no database; name it with --data or --database-url", path.display());
+        return misuse(format!(
+            "{}: there is no database; name it with --data or --database-url",
+            path.display()
+        ));
     }
     open_or_make(options)
+}
+
+/// So many of these.
+fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A line on stdout.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use tracing::{error, info};
 
-use super::{DatabaseArgs, open_or_make, say};
+use super::{DatabaseArgs, misuse, open_or_make, say};
 use crate::{
     clock::SystemClock,
     serve::{lock_file, make_data},
@@ -32,7 +32,7 @@ impl SourceArgs {
         let command = self.conntrack_command.clone().filter(|line| !line.trim().is_empty());
         match (file, command) {
             (Some(_), Some(_)) => {
-                anyhow::bail!("expected CONNTRACK_INPUT_FILE or CONNTRACK_COMMAND, not both")
+                misuse("expected CONNTRACK_INPUT_FILE or CONNTRACK_COMMAND, not both".to_owned())
             }
             (Some(file), None) => Ok(Source::File(file)),
             (None, Some(line)) => Ok(Source::Command(line)),

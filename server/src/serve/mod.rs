@@ -15,7 +15,7 @@ use netmon_agent::{service::Word, transport::Fingerprint};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-pub use options::{Options, ServeArgs};
+pub use options::{ConfigError, Options, ServeArgs};
 pub use tls::TlsFiles;
 
 use crate::{

@@ -165,8 +165,14 @@ impl ServeArgs {
         let only = self.tls_only || file.tls_only.unwrap_or_default();
         let tls = tls(&data, self.tls_cert.or(file.tls_cert), self.tls_key.or(file.tls_key), only)
             .map_err(|problem| ConfigError { file: name.clone(), problem })?;
+        let url_file = if self.database_url.is_none() { name.clone() } else { String::new() };
         let database_url =
             self.database_url.or(from_file).unwrap_or_else(|| DatabaseUrl::Sqlite(data.join(DATABASE_FILE)));
+        if !database_url.is_plausible() {
+            let problem =
+                "database_url: expected sqlite:PATH, a plain path or postgres://USER:PASSWORD@HOST/NAME";
+            return Err(ConfigError { file: url_file, problem: problem.to_owned() });
+        }
         Ok(Options {
             listen: match self.listen.or(file.listen) {
                 Some(listen) => listen,
@@ -328,6 +334,10 @@ mod tests {
             ("tls_cert: /a", "FILE: tls_cert is given without tls_key"),
             ("tls_key: /a", "FILE: tls_key is given without tls_cert"),
             ("tls_only: true", "FILE: tls_only needs a certificate: make one with netmon-server cert"),
+            (
+                "database_url: mysql://me:secret@db/netmon",
+                "FILE: database_url: expected sqlite:PATH, a plain path or postgres://USER:PASSWORD@HOST/NAME",
+            ),
             ("listen: here", "FILE: listen: invalid socket address syntax at line 1 column 9"),
             (
                 "reverse_dns_per_second: 1000",

@@ -22,8 +22,17 @@ const PROGRAM: &str = "schema_program";
 /// Any number will do, as long as every netmon-server uses the same.
 const POSTGRES_LOCK: &str = "SELECT pg_advisory_xact_lock(7236837431)";
 
+/// Which schema a database had, and which it has now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Before; `None`: there was none.
+    pub from: Option<String>,
+    /// Now: this program's.
+    pub to: String,
+}
+
 /// Runs what is missing, in one transaction under a lock, so that several servers may start at once.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreError> {
     connection.write(|connection| {
         if let Connection::Postgres(c) = connection {
             diesel::sql_query(POSTGRES_LOCK).execute(c)?;
@@ -37,14 +46,17 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
                 program: described(known.last().map_or("none", String::as_str), env!("CARGO_PKG_VERSION")),
             });
         }
+        let newest = |of: &BTreeSet<String>| of.last().cloned();
+        let migrated = Migrated { from: newest(&applied), to: newest(&known).unwrap_or_default() };
         if applied == known {
-            return Ok(());
+            return Ok(migrated);
         }
         match connection {
             Connection::Sqlite(c) => drop(c.run_pending_migrations(SQLITE).map_err(failed)?),
             Connection::Postgres(c) => drop(c.run_pending_migrations(POSTGRES).map_err(failed)?),
         }
-        super::settings::put(connection, PROGRAM, env!("CARGO_PKG_VERSION"))
+        super::settings::put(connection, PROGRAM, env!("CARGO_PKG_VERSION"))?;
+        Ok(migrated)
     })
 }
 

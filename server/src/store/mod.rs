@@ -64,6 +64,7 @@ pub use lists::{
     DeviceFilter, DeviceSort, DnsFilter, DomainFilter, DropFilter, FlowFilter, FlowSort, FlowText, GapFilter,
     HostFilter, HostSort, Position,
 };
+pub use migrate::Migrated;
 pub use reader::Reader;
 pub use retention::{Retention, Step, Sweep};
 pub use rows::{
@@ -93,7 +94,7 @@ impl Store {
     /// Opens the database, makes it if there is none (SQLite), and brings its schema up to date. Several
     /// servers may do so at once. A database that a newer program made is refused and left as it is.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        migrate::migrate(&mut open_patiently(url)?)?;
+        Self::migrate(url)?;
         let pool = r2d2::Pool::builder()
             .max_size(READERS)
             .min_idle(Some(0))
@@ -101,6 +102,11 @@ impl Store {
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(ReadConnections(url.clone()));
         Ok(Self { url: url.clone(), reader: Reader::new(url.clone(), pool) })
+    }
+
+    /// Does the same with the schema alone.
+    pub fn migrate(url: &DatabaseUrl) -> Result<Migrated, StoreError> {
+        migrate::migrate(&mut open_patiently(url)?)
     }
 
     /// The write connection. One per process; several processes may each have one.

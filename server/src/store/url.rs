@@ -29,6 +29,19 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+impl DatabaseUrl {
+    /// Whether it can be meant so: a path that is empty or looks like the URL of another database would become a file of
+    /// that name. What is wrong with it is not told by its text, which may hold a password.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let Self::Sqlite(path) = self else { return true };
+        let path = path.to_string_lossy();
+        !(path.is_empty()
+            || path.contains("://")
+            || path.starts_with("postgres:")
+            || path.starts_with("postgresql:"))
+    }
+}
+
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,5 +107,15 @@ mod tests {
         check("postgres://me:s@cret@db/netmon", "postgres", "postgres://me:***@db/netmon");
         check("postgresql://me@db/n?a=b&password=x", "postgres", "postgresql://me@db/n?a=b&password=***");
         check("postgresql:///n?host=/run/postgresql", "postgres", "postgresql:///n?host=/run/postgresql");
+    }
+    #[test]
+    fn a_path_is_not_the_url_of_something_else() {
+        let plausible = |text: &str| text.parse::<DatabaseUrl>().unwrap().is_plausible();
+        for text in ["netmon.db", "sqlite:///srv/a:b.db", "postgres.db", "postgres://db/netmon"] {
+            assert!(plausible(text), "{text}");
+        }
+        for text in ["", "sqlite:", "mysql://me@db/netmon", "Postgres://db/netmon", "postgres:db/netmon"] {
+            assert!(!plausible(text), "{text}");
+        }
     }
 }
