@@ -6,6 +6,7 @@
 mod away;
 mod baselines;
 mod checks;
+mod commands;
 mod commits;
 mod days;
 mod devices;
@@ -15,6 +16,7 @@ mod explain_postgres;
 mod failures;
 mod flows;
 mod hosts;
+mod imports;
 mod million;
 mod model;
 mod plans;
@@ -56,6 +58,11 @@ macro_rules! stories {
 const STORIES: &[(&str, Story)] = stories![
     baselines::what_is_usual_is_computed,
     baselines::findings_go_when_their_time_is_over,
+    commands::migrate_makes_a_database_or_brings_it_up_to_date,
+    commands::migrate_refuses_a_newer_database,
+    commands::cleanup_takes_what_was_kept_long_enough,
+    commands::dns_prune_takes_dns_alone,
+    commands::check_and_recompute_say_what_they_found,
     commits::a_cursor_moves_only_from_where_it_is,
     commits::a_failed_commit_leaves_nothing,
     commits::a_commit_can_be_tried_again_after_a_failure,
@@ -115,6 +122,8 @@ const STORIES: &[(&str, Story)] = stories![
 
 /// Stories about Postgres alone.
 const POSTGRES_STORIES: &[(&str, Story)] = stories![
+    imports::it_tells_how_far_it_is,
+    imports::it_refuses_what_it_cannot_copy,
     checks::a_sqlite_database_is_imported,
     days::a_day_goes_at_once,
     days::there_is_a_part_for_every_row,
@@ -166,6 +175,15 @@ fn main() -> ExitCode {
         }),
         Trial::test("sqlite::checks::a_backup_is_one_state_beside_a_writer", || {
             on_sqlite(checks::a_backup_is_one_state_beside_a_writer)
+        }),
+        Trial::test("sqlite::commands::cleanup_leaves_a_server_its_turns", || {
+            on_sqlite(commands::cleanup_leaves_a_server_its_turns)
+        }),
+        Trial::test("sqlite::commands::backup_and_salvage_say_what_they_wrote", || {
+            on_sqlite(commands::backup_and_salvage_say_what_they_wrote)
+        }),
+        Trial::test("commands::a_wrong_call_is_one_line_and_exit_code_2", || {
+            plain(commands::a_wrong_call_is_one_line_and_exit_code_2)
         }),
         Trial::ignorable_test("sqlite::small_disk::a_full_disk_heals", small_disk::a_full_disk_heals),
     ];

@@ -117,7 +117,7 @@ pub(crate) fn opening_again_changes_nothing(url: &DatabaseUrl) {
     assert_eq!(Store::open(url).unwrap().reader().totals().unwrap(), before);
 }
 
-fn migrations(database: &str) -> std::path::PathBuf {
+pub(crate) fn migrations(database: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(database)
 }
 
