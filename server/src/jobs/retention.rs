@@ -69,3 +69,62 @@ pub(super) async fn sweep(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{sync::mpsc, time::Instant};
+
+    use super::*;
+    use crate::{
+        clock::SystemClock,
+        domain::Micros,
+        ingest,
+        store::{DatabaseUrl, Store},
+    };
+
+    /// Tells when it is asked, which is once a sweep.
+    struct Asked(mpsc::UnboundedSender<Instant>);
+
+    impl Clock for Asked {
+        fn now(&self) -> Micros {
+            self.0.send(Instant::now()).unwrap();
+            SystemClock.now()
+        }
+    }
+
+    /// How long after the start the first sweep begins, and each of the next two after the one before.
+    async fn pauses(max_size_bytes: u64, has_own: bool) -> [Duration; 3] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("netmon.db"))).unwrap();
+        let (ingest, thread) = ingest::start(store.writer().unwrap(), Arc::new(SystemClock)).unwrap();
+        let own = has_own.then(|| store.writer().unwrap());
+        let (sender, mut asked) = mpsc::unbounded_channel();
+        let kept = Retention { max_size_bytes, ..Retention::default() };
+        let mut before = Instant::now();
+        let job = tokio::spawn(retention(ingest.clone(), own, kept, Arc::new(Asked(sender))));
+        let mut pauses = [Duration::ZERO; 3];
+        for pause in &mut pauses {
+            let at = asked.recv().await.unwrap();
+            *pause = at - before;
+            before = at;
+        }
+        job.abort();
+        ingest.close();
+        thread.join().unwrap();
+        pauses
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_capped_database_is_swept_each_minute_another_each_quarter_of_an_hour() {
+        // A sweep takes some time itself, on a slow machine more.
+        for (max_size_bytes, at_least, at_most) in [(1 << 40, 60, 120), (0, 900, 960)] {
+            for has_own in [false, true] {
+                let [first, second, third] =
+                    pauses(max_size_bytes, has_own).await.map(|pause| pause.as_secs());
+                assert_eq!(first, 5);
+                let expected = at_least..=at_most;
+                assert!(expected.contains(&second) && expected.contains(&third), "{second} s, {third} s");
+            }
+        }
+    }
+}
