@@ -12,10 +12,11 @@ mod pending;
 mod router;
 mod tuples;
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
+use live::Recent;
 pub use live::{LiveFlow, LiveSnapshot, Rate};
 use names::RecentFlow;
 use pending::Pending;
@@ -29,10 +30,6 @@ use crate::{
     ingest::{Checked, FlowReport, Observation},
 };
 use netmon_proto::v1::GapCause;
-
-/// How many ended flows the live view keeps showing, and for how long.
-const RECENT_MAX: usize = 500;
-const RECENT_US: Micros = 10_000_000;
 
 /// One batch, checked event by event.
 #[derive(Debug)]
@@ -92,7 +89,7 @@ pub struct Engine {
     routers: FxHashMap<RouterId, RouterState>,
     names: FxHashMap<String, RouterId>,
     pending: Pending,
-    recent: VecDeque<LiveFlow>,
+    recent: Recent,
     ids: std::ops::Range<i64>,
     clamped: u64,
 }
@@ -138,7 +135,7 @@ impl Engine {
         self.routers.clear();
         self.names.clear();
         self.pending = Pending::default();
-        self.recent.clear();
+        self.recent = Recent::default();
     }
 
     /// How far the epoch is committed, if that is in memory.
@@ -304,7 +301,7 @@ impl Engine {
     fn apply_flow(
         state: &mut RouterState,
         pending: &mut Pending,
-        recent: &mut VecDeque<LiveFlow>,
+        recent: &mut Recent,
         ids: &mut std::ops::Range<i64>,
         router: RouterId,
         time: Micros,
@@ -325,7 +322,7 @@ impl Engine {
     fn end_unseen(
         state: &mut RouterState,
         pending: &mut Pending,
-        recent: &mut VecDeque<LiveFlow>,
+        recent: &mut Recent,
         flow_id: u64,
         time: Micros,
     ) {
@@ -344,7 +341,7 @@ impl Engine {
     fn close(
         state: &mut RouterState,
         pending: &mut Pending,
-        recent: &mut VecDeque<LiveFlow>,
+        recent: &mut Recent,
         flow_id: u64,
         end: crate::domain::End,
         time: Micros,
@@ -355,15 +352,7 @@ impl Engine {
         if entry.stored {
             pending.closed.push(entry.record.id.0);
         }
-        if recent.len() == RECENT_MAX {
-            recent.pop_front();
-        }
-        recent.push_back(LiveFlow {
-            router: state.name.clone(),
-            rate: Rate::default(),
-            ended_at: Some(time),
-            record: entry.record.clone(),
-        });
+        recent.push(&state.name, entry.record.clone(), time);
         pending.finished.push(entry.record);
     }
 
@@ -382,25 +371,6 @@ impl Engine {
         // In the order of their ids the rows go in at the right edge of the tree.
         open.sort_unstable_by_key(|record| record.id);
         pending.into_changes(open)
-    }
-
-    /// Everything that is open, and what ended just now.
-    pub fn live(&mut self, now: Micros) -> LiveSnapshot {
-        while self.recent.front().is_some_and(|flow| flow.ended_at.is_none_or(|at| at < now - RECENT_US)) {
-            self.recent.pop_front();
-        }
-        let open = self.routers.values().map(|state| state.open.len()).sum::<usize>();
-        let mut flows = Vec::with_capacity(open + self.recent.len());
-        for state in self.routers.values() {
-            flows.extend(state.open.values().map(|entry| LiveFlow {
-                router: state.name.clone(),
-                rate: entry.rate(now),
-                ended_at: None,
-                record: entry.record.clone(),
-            }));
-        }
-        flows.extend(self.recent.iter().cloned());
-        LiveSnapshot { taken_at: now, flows }
     }
 }
 

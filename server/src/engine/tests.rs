@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::live::RECENT_US;
 use super::*;
 use crate::{
     domain::{Counters, Direction, End, FlowKey, Tuple},
