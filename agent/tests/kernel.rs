@@ -14,6 +14,7 @@ mod kernel {
     pub(crate) mod cases;
     pub(crate) mod dns_packets;
     pub(crate) mod dnslog;
+    pub(crate) mod dnslog_lab;
     pub(crate) mod doctor;
     pub(crate) mod faults;
     pub(crate) mod health;

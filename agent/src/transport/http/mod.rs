@@ -11,6 +11,7 @@ mod json;
 mod parcel;
 mod post;
 mod sending;
+mod words;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -128,7 +129,7 @@ impl Posts {
 
     /// The events of a batch as they are, in an envelope of this moment.
     fn post(&mut self, what: What, events: &[u8]) {
-        let sent_at = json::Time(host::now_us());
+        let sent_at = words::Time(host::now_us());
         let router_id = &self.config.router_id;
         // A router's name needs no escaping (see `router_id` of the configuration).
         let head = format!("{{\"router_id\":\"{router_id}\",\"sent_at\":\"{sent_at}\",\"events\":[");
