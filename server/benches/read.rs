@@ -13,10 +13,11 @@ mod million;
 #[path = "../tests/store/sample.rs"]
 #[expect(dead_code, reason = "the stories use more of it")]
 mod sample;
+#[path = "ingest/server.rs"]
+#[expect(dead_code, reason = "the ingest benchmark uses more of it")]
+mod server;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +29,8 @@ use netmon_server::store::{
 };
 use tonic::Request;
 
-const TOKEN: &str = "bench";
+use crate::server::{Server, TOKEN};
+
 const RATE: u64 = 2_000;
 const BATCH: u64 = 500;
 const HOUR: i64 = 3_600_000_000;
@@ -46,66 +48,28 @@ fn now_us() -> i64 {
     i64::try_from(since.as_micros()).expect("before the year 294000")
 }
 
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(data: &Path, database: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_netmon-server"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .arg("--database-url")
-            .arg(database)
-            .env("NETMON_API_TOKEN", TOKEN)
-            .env("NETMON_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.trim().rsplit(' ').next().expect("an address").to_owned();
-        Self { child, url }
-    }
-
-    fn memory_mb(&self, field: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("the field is there");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("kB") / 1024.0
-    }
-
-    /// Reports flows, a NEW and an END each, until it is told to stop. Gives how many events were acknowledged.
-    fn load(&self, stop: &AtomicBool, acked: &AtomicU64) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut client = CollectorClient::connect(self.url.clone()).await.expect("connects");
-            let began = Instant::now();
-            let mut number = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let flows = number..number + BATCH / 2;
-                number = flows.end;
-                let phases = [v1::FlowPhase::New, v1::FlowPhase::End];
-                let events = flows.flat_map(|flow| phases.map(|phase| event(flow, phase))).collect();
-                let batch = v1::Batch { router_id: "bench".to_owned(), events, ..v1::Batch::default() };
-                let mut request = Request::new(batch);
-                let bearer = format!("Bearer {TOKEN}").parse().expect("a header value");
-                request.metadata_mut().insert("authorization", bearer);
-                let ack = client.report(request).await.expect("an ack").into_inner();
-                acked.fetch_add(ack.accepted, Ordering::Relaxed);
-                let due = Duration::from_secs_f64((2 * number) as f64 / RATE as f64);
-                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-            }
-        });
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Reports flows, a NEW and an END each, until it is told to stop. Gives how many events were acknowledged.
+fn load(url: &str, stop: &AtomicBool, acked: &AtomicU64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut client = CollectorClient::connect(url.to_owned()).await.expect("connects");
+        let began = Instant::now();
+        let mut number = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let flows = number..number + BATCH / 2;
+            number = flows.end;
+            let phases = [v1::FlowPhase::New, v1::FlowPhase::End];
+            let events = flows.flat_map(|flow| phases.map(|phase| event(flow, phase))).collect();
+            let batch = v1::Batch { router_id: "bench".to_owned(), events, ..v1::Batch::default() };
+            let mut request = Request::new(batch);
+            let bearer = format!("Bearer {TOKEN}").parse().expect("a header value");
+            request.metadata_mut().insert("authorization", bearer);
+            let ack = client.report(request).await.expect("an ack").into_inner();
+            acked.fetch_add(ack.accepted, Ordering::Relaxed);
+            let due = Duration::from_secs_f64((2 * number) as f64 / RATE as f64);
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        }
+    });
 }
 
 fn event(number: u64, phase: v1::FlowPhase) -> v1::Event {
@@ -280,7 +244,7 @@ fn main() {
         println!("{flows} flows, answers and drops each made in {:.0} s", began.elapsed().as_secs_f64());
     }
     let began = Instant::now();
-    let server = Server::start(directory.path(), &database);
+    let server = Server::on(directory, &["--database-url", database.to_str().expect("UTF-8")]);
     println!(
         "start-up: ready after {:.2} s (goal 2), memory {:.0} MB (goal 150), file {:.2} GB",
         began.elapsed().as_secs_f64(),
@@ -289,7 +253,7 @@ fn main() {
     );
     let (stop, acked) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        scope.spawn(|| server.load(&stop, &acked));
+        scope.spawn(|| load(&server.url, &stop, &acked));
         let began = Instant::now();
         let bare_ms = bare_lookup(&database, flows, times);
         println!("a flow by its primary key: p50 {:.1} us", bare_ms * 1e3);
