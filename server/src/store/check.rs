@@ -101,5 +101,6 @@ fn orphans(
          AND NOT EXISTS (SELECT 1 FROM {parent} WHERE {parent}.id = {table}.{column})"
     );
     let count = sweep::number(connection, query)?.unwrap_or(0);
-    Ok((count > 0).then(|| format!("{count} rows of {table} have a {column} that is not in {parent}")))
+    let rows = if count == 1 { "1 row is" } else { &format!("{count} rows are") };
+    Ok((count > 0).then(|| format!("{table}: {column} of {rows} not in {parent}")))
 }

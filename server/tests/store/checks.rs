@@ -25,8 +25,8 @@ pub(crate) fn what_is_wrong_is_found(url: &DatabaseUrl) {
     );
     let findings = store.check().unwrap();
     let found = |text: &str| findings.iter().any(|finding| finding.starts_with(text));
-    assert!(found("1 rows of flows have a host_id that is not in remote_hosts"), "{findings:?}");
-    assert!(found("1 rows of device_minutes have a device_id that is not in devices"), "{findings:?}");
+    assert!(found("flows: host_id of 1 row is not in remote_hosts"), "{findings:?}");
+    assert!(found("device_minutes: device_id of 1 row is not in devices"), "{findings:?}");
     assert!(found("the sums of host_hours are"), "{findings:?}");
     assert!(found("the sums of service_days are"), "{findings:?}");
     assert_eq!(findings.len(), 4, "{findings:?}");

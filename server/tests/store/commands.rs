@@ -199,7 +199,7 @@ pub(crate) fn check_and_recompute_say_what_they_found(url: &DatabaseUrl) {
     execute(url, "UPDATE flows SET host_id = 77 WHERE id = 1");
     let (code, out, err) = run(["check", "--database-url", &url.to_string()]);
     assert_eq!((code, err.as_str()), (1, ""));
-    assert_eq!(out, "1 rows of flows have a host_id that is not in remote_hosts\n");
+    assert_eq!(out, "flows: host_id of 1 row is not in remote_hosts\n");
 }
 
 /// Told on SQLite.
