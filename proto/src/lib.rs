@@ -25,3 +25,24 @@ pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The most events that one [`v1::Batch`] may carry.
 pub const MAX_BATCH_EVENTS: usize = 8192;
+
+/// The kernel's `IPS_*` bits (linux/netfilter/nf_conntrack_common.h) by number, without the prefix: bit 0 first. The bits
+/// of [`v1::Flow::status`], and the words of `flags` in the original agent's JSON.
+pub const STATUS_BITS: [&str; 16] = [
+    "EXPECTED",
+    "SEEN_REPLY",
+    "ASSURED",
+    "CONFIRMED",
+    "SRC_NAT",
+    "DST_NAT",
+    "SEQ_ADJUST",
+    "SRC_NAT_DONE",
+    "DST_NAT_DONE",
+    "DYING",
+    "FIXED_TIMEOUT",
+    "TEMPLATE",
+    "NAT_CLASH",
+    "HELPER",
+    "OFFLOAD",
+    "HW_OFFLOAD",
+];

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use netmon_proto::v1;
+use netmon_proto::{STATUS_BITS, v1};
 use serde::Deserialize;
 
 use super::json_data::{address, octets, time_or};
@@ -161,26 +161,23 @@ pub(crate) fn tcp_state(name: &str) -> v1::TcpState {
 
 /// The kernel's IPS_* bits, by their names in the order of their places.
 pub(crate) fn status_bits(flags: &str) -> u32 {
-    const NAMES: [&str; 16] = [
-        "EXPECTED",
-        "SEEN_REPLY",
-        "ASSURED",
-        "CONFIRMED",
-        "SRC_NAT",
-        "DST_NAT",
-        "SEQ_ADJUST",
-        "SRC_NAT_DONE",
-        "DST_NAT_DONE",
-        "DYING",
-        "FIXED_TIMEOUT",
-        "TEMPLATE",
-        "UNTRACKED",
-        "HELPER",
-        "OFFLOAD",
-        "HW_OFFLOAD",
-    ];
     flags
         .split('|')
-        .filter_map(|flag| NAMES.iter().position(|name| *name == flag))
+        // An older name of the same bit.
+        .map(|flag| if flag == "UNTRACKED" { "NAT_CLASH" } else { flag })
+        .filter_map(|flag| STATUS_BITS.iter().position(|name| *name == flag))
         .fold(0, |bits, place| bits | 1 << place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bit_has_its_word() {
+        assert_eq!(status_bits(&STATUS_BITS.join("|")), 0xffff);
+        assert_eq!(status_bits("SEEN_REPLY|ASSURED|TCP_FLAGS=SYN|ACK/ACK"), 0b110);
+        assert_eq!(status_bits("UNTRACKED"), status_bits("NAT_CLASH"));
+        assert_eq!(status_bits("dying|"), 0);
+    }
 }

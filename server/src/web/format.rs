@@ -1,28 +1,9 @@
 //! Figures, times and names as people read them.
 
+use netmon_proto::STATUS_BITS;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::domain::{FlowRecord, Micros};
-
-/// The kernel's IPS_* bits by number (linux/netfilter/nf_conntrack_common.h).
-const STATUS_BITS: [&str; 16] = [
-    "EXPECTED",
-    "SEEN_REPLY",
-    "ASSURED",
-    "CONFIRMED",
-    "SRC_NAT",
-    "DST_NAT",
-    "SEQ_ADJUST",
-    "SRC_NAT_DONE",
-    "DST_NAT_DONE",
-    "DYING",
-    "FIXED_TIMEOUT",
-    "TEMPLATE",
-    "NAT_CLASH",
-    "HELPER",
-    "OFFLOAD",
-    "HW_OFFLOAD",
-];
 
 /// nf_conntrack's TCP states, by `netmon.v1.TcpState`.
 const TCP_STATES: [&str; 11] = [

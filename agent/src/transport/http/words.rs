@@ -7,27 +7,9 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use crate::names;
+use netmon_proto::STATUS_BITS;
 
-/// The IPS_* bits of linux/netfilter/nf_conntrack_common.h, by number.
-pub(super) const STATUS_BITS: [&str; 16] = [
-    "EXPECTED",
-    "SEEN_REPLY",
-    "ASSURED",
-    "CONFIRMED",
-    "SRC_NAT",
-    "DST_NAT",
-    "SEQ_ADJUST",
-    "SRC_NAT_DONE",
-    "DST_NAT_DONE",
-    "DYING",
-    "FIXED_TIMEOUT",
-    "TEMPLATE",
-    "NAT_CLASH",
-    "HELPER",
-    "OFFLOAD",
-    "HW_OFFLOAD",
-];
+use crate::names;
 
 /// `SEEN_REPLY|ASSURED`, from CTA_STATUS.
 pub(super) struct Flags(pub(super) u32);

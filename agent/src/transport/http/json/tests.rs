@@ -5,7 +5,9 @@ use insta::assert_snapshot;
 use netmon_proto::v1::{DnsContext, Heartbeat};
 use serde_json::{Value, json};
 
-use super::{super::words::STATUS_BITS, *};
+use netmon_proto::STATUS_BITS;
+
+use super::*;
 
 /// Batches that the original agent posted, from a lab with a few clients.
 const BATCHES: &str = include_str!("../../../../testdata/http_batches.jsonl");
