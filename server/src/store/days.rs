@@ -3,18 +3,18 @@
 //! A part holds the ids that were given during a day: `day << 32` and what follows, days being counted since 1970.
 //! Ids move on to a new day only where the part for it is there, so that there is a part for every row, however late
 //! it comes and whatever its times are. A day that was kept long enough is dropped whole, which costs the same for any
-//! number of rows; only its sums are read before. SQLite keeps these tables in one piece, and nothing here does
+//! number of rows; only its sums are read before. Its place stays while one of its flows is open. SQLite keeps these tables in one piece, and nothing here does
 //! anything to it.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::StoreError;
 use super::connection::Connection;
 use super::retention::{BIG, Timed, Went};
 use super::sweep::{execute, number, remember};
 use super::totals::{WATCHED, sums};
+use super::{StoreError, ids};
 use crate::domain::{MINUTE_US, Micros};
 
 const DAY_US: Micros = 24 * 60 * MINUTE_US;
@@ -96,11 +96,14 @@ pub(super) fn drop_oldest(connection: &mut Connection) -> Result<Went, StoreErro
         let next =
             number(connection, format!("SELECT next_id AS number FROM id_blocks WHERE name = '{ids}'"))?;
         let present = next.unwrap_or(0) >> DAY_BITS;
-        let first = days(connection, table)?.into_iter().find(|day| *day < present);
-        if let Some(day) = first
-            && oldest.is_none_or(|(known, _)| day < known)
-        {
-            oldest = Some((day, what));
+        for day in days(connection, table)?.into_iter().take_while(|day| *day < present) {
+            // A part that waits for rows and has none is nothing to drop.
+            if !rows_may_come(connection, what, day)? || has_rows(connection, &part(table, day))? {
+                if oldest.is_none_or(|(known, _)| day < known) {
+                    oldest = Some((day, what));
+                }
+                break;
+            }
         }
     }
     match oldest {
@@ -147,8 +150,27 @@ fn attach(connection: &mut Connection, table: &str, day: i64) -> Result<(), Stor
     )
 }
 
+fn has_rows(connection: &mut Connection, table: &str) -> Result<bool, StoreError> {
+    Ok(number(connection, format!("SELECT (SELECT 1 FROM {table} LIMIT 1)::bigint AS number"))?.is_some())
+}
+
+/// Whether a row with an id of this day, which is over, may still be written. A flow has its id from its beginning and
+/// comes at its end, however much later; those that began when the day ended may not even be among the open ones yet.
+fn rows_may_come(connection: &mut Connection, what: &Timed, day: i64) -> Result<bool, StoreError> {
+    if what.ids != ids::FLOW {
+        return Ok(false);
+    }
+    let (first, next) = (day << DAY_BITS, (day + 1) << DAY_BITS);
+    let query = format!(
+        "SELECT (SELECT next_id >> {DAY_BITS} <= {day} + 1 FROM id_blocks WHERE name = '{}')::int::bigint \
+         + (SELECT COUNT(*) FROM open_flows WHERE id >= {first} AND id < {next}) AS number",
+        what.ids
+    );
+    Ok(number(connection, query)?.unwrap_or(0) > 0)
+}
+
 /// Takes away what ended before a time, or everything, of one day, and remembers its sums. A flow that began on this
-/// day may have ended much later: such rows go to a new part, which takes the old one's place.
+/// day may have ended much later, or not yet: a new part takes the old one's place, with the rows that stay.
 fn take_out(
     connection: &mut Connection,
     what: &Timed,
@@ -169,7 +191,8 @@ fn take_out(
         Ok(number(connection, query)?.unwrap_or(0).max(0).cast_unsigned())
     };
     let (removed, kept) = (count(connection, &over)?, count(connection, &stays)?);
-    if removed == 0 && kept > 0 {
+    let is_kept = kept > 0 || rows_may_come(connection, what, day)?;
+    if removed == 0 && is_kept {
         return Ok(0);
     }
     if what.counted {
@@ -181,7 +204,7 @@ fn take_out(
         let stays = (kept > 0).then(|| format!("{owner} IN (SELECT id FROM {name} WHERE {stays})"));
         replace(connection, parts, day, stays)?;
     }
-    replace(connection, what.table, day, (kept > 0).then_some(stays))?;
+    replace(connection, what.table, day, is_kept.then_some(stays))?;
     Ok(removed)
 }
 

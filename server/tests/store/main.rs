@@ -126,6 +126,7 @@ const POSTGRES_STORIES: &[(&str, Story)] = stories![
     imports::it_refuses_what_it_cannot_copy,
     checks::a_sqlite_database_is_imported,
     days::a_day_goes_at_once,
+    days::a_day_waits_for_its_open_flows,
     days::there_is_a_part_for_every_row,
     days::a_cap_takes_whole_days,
     snapshots::a_server_takes_new_ids_on_a_new_day,
