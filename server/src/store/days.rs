@@ -3,8 +3,8 @@
 //! A part holds the ids that were given during a day: `day << 32` and what follows, days being counted since 1970.
 //! Ids move on to a new day only where the part for it is there, so that there is a part for every row, however late
 //! it comes and whatever its times are. A day that was kept long enough is dropped whole, which costs the same for any
-//! number of rows; only its sums are read before. Its place stays while one of its flows is open. SQLite keeps these tables in one piece, and nothing here does
-//! anything to it.
+//! number of rows; only its sums are read before. Where a flow of the day is still open an empty part stays. SQLite
+//! keeps these tables in one piece, and nothing here does anything to it.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;

@@ -9,18 +9,24 @@ use diesel::sql_types::BigInt;
 use super::StoreError;
 use super::connection::{Connection, on_backend};
 use super::retention::Went;
-use super::rollup_table::ROLLUPS;
+use super::rollup_table::{FIGURES, ROLLUPS};
 use super::{rollup, settings, sweep};
 use crate::domain::Counters;
 
+/// Which row.
 #[derive(QueryableByName)]
-struct Row {
+struct Key {
     #[diesel(sql_type = BigInt)]
     router_id: i64,
     #[diesel(sql_type = BigInt)]
     first: i64,
     #[diesel(sql_type = BigInt)]
     second: i64,
+}
+
+/// What it held.
+#[derive(QueryableByName)]
+struct Held {
     #[diesel(sql_type = BigInt)]
     flows: i64,
     #[diesel(sql_type = BigInt)]
@@ -53,34 +59,32 @@ pub(super) fn buckets(
     let [first, second] = table.key_pair();
     // The sum of strangers' numbers may leave 63 bits; for the order a float will do.
     let query = format!(
-        "SELECT router_id, CAST({first} AS BIGINT) AS first, CAST({second} AS BIGINT) AS second, \
-         flows, bytes_orig, bytes_reply, packets_orig, packets_reply FROM \
+        "SELECT router_id, CAST({first} AS BIGINT) AS first, CAST({second} AS BIGINT) AS second FROM \
          (SELECT *, ROW_NUMBER() OVER (PARTITION BY router_id \
           ORDER BY CAST(bytes_orig AS DOUBLE PRECISION) + bytes_reply DESC, {keys}) AS place \
           FROM {name} WHERE {time} = {bucket} AND {single}) AS ranked \
          WHERE place > {top} ORDER BY place DESC LIMIT {rows}",
         single = table.single,
     );
-    let small: Vec<Row> = on_backend!(&mut *connection, |c| diesel::sql_query(query).load(c))?;
+    let small: Vec<Key> = on_backend!(&mut *connection, |c| diesel::sql_query(query).load(c))?;
     let mut others = rollup::Rows::new();
+    let [first, second] = table.others;
     for row in &small {
-        let counters = Counters {
-            bytes_orig: row.bytes_orig,
-            bytes_reply: row.bytes_reply,
-            packets_orig: row.packets_orig,
-            packets_reply: row.packets_reply,
-        };
-        let [first, second] = table.others;
-        others.entry([bucket, row.router_id, first, second]).or_default().add(row.flows, counters);
         let second_key =
             table.keys.get(1).map_or_else(String::new, |key| format!(" AND {key} = {}", row.second));
-        sweep::execute(
-            connection,
-            format!(
-                "DELETE FROM {name} WHERE {time} = {bucket} AND router_id = {} AND {} = {}{second_key}",
-                row.router_id, table.keys[0], row.first
-            ),
-        )?;
+        // What is added to the others is what went: on Postgres another server may have taken the row meanwhile.
+        let query = format!(
+            "DELETE FROM {name} WHERE {time} = {bucket} AND router_id = {} AND {} = {}{second_key} RETURNING {}",
+            row.router_id,
+            table.keys[0],
+            row.first,
+            FIGURES.join(", ")
+        );
+        let held: Vec<Held> = on_backend!(&mut *connection, |c| diesel::sql_query(query).load(c))?;
+        for Held { flows, bytes_orig, bytes_reply, packets_orig, packets_reply } in held {
+            let counters = Counters { bytes_orig, bytes_reply, packets_orig, packets_reply };
+            others.entry([bucket, row.router_id, first, second]).or_default().add(flows, counters);
+        }
     }
     rollup::write_at(connection, place, &others)?;
     if (small.len() as i64) < rows {

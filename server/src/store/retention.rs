@@ -197,7 +197,7 @@ impl Retention {
     #[must_use]
     pub fn sweep(&self, now: Micros) -> Sweep {
         let before = |days: u32| (days > 0).then(|| now - i64::from(days) * DAY_US);
-        // No minute goes that is not in its hour and day.
+        // Minutes into hours and days first, for none goes before.
         let mut tasks = vec![Task::Begin(now), Task::RollUp(now.div_euclid(MINUTE_US) - LATE_MINUTES)];
         for (table, days) in [
             (FLOWS, self.flows_days),

@@ -88,6 +88,11 @@ fn locked_mark(connection: &mut Connection, lock: Lock) -> Result<i64, StoreErro
     parsed(value)
 }
 
+/// The mark, which stays where it is until the end of this transaction.
+pub(super) fn kept_mark(connection: &mut Connection) -> Result<i64, StoreError> {
+    locked_mark(connection, Lock::Share)
+}
+
 /// The mark as a reader sees it.
 pub(super) fn mark(connection: &mut Connection) -> Result<i64, StoreError> {
     parsed(super::settings::get(connection, MARK)?)

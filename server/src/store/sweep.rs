@@ -10,8 +10,8 @@ use super::connection::{Connection, on_backend};
 use super::retention::{Timed, Went};
 use super::rollup_table::{FIGURES, Rollup, add_up};
 use super::rows::Sums;
-use super::totals::{WATCHED, sums};
-use super::{StoreError, days};
+use super::totals::{SumFigures, WATCHED, sum_columns, sums};
+use super::{StoreError, days, rollup};
 
 #[derive(QueryableByName)]
 struct Part {
@@ -70,8 +70,7 @@ pub(super) fn rows(
 pub(super) fn take(connection: &mut Connection, what: &Timed, condition: &str) -> Result<u64, StoreError> {
     let Timed { table, .. } = what;
     if what.counted {
-        let gone = sums(connection, WATCHED, &format!("{table} WHERE {condition}"))?;
-        remember(connection, table, gone)?;
+        return delete_counted(connection, table, WATCHED, condition);
     }
     if let Some((parts, owner)) = what.parts {
         let owners = format!("SELECT id FROM {table} WHERE {condition}");
@@ -80,20 +79,56 @@ pub(super) fn take(connection: &mut Connection, what: &Timed, condition: &str) -
     execute(connection, format!("DELETE FROM {table} WHERE {condition}"))
 }
 
+#[derive(QueryableByName)]
+struct Gone {
+    #[diesel(embed)]
+    sums: SumFigures,
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+/// Takes the rows of a condition away, and remembers their sums: those of the very rows that went. On Postgres another
+/// server may take the same ones, or a late flow widen one, at any moment before.
+fn delete_counted(
+    connection: &mut Connection,
+    table: &str,
+    figures: [&str; 5],
+    condition: &str,
+) -> Result<u64, StoreError> {
+    let (gone, rows) = match connection {
+        // One writer at a time.
+        Connection::Sqlite(_) => {
+            let gone = sums(connection, figures, &format!("{table} WHERE {condition}"))?;
+            (gone, execute(connection, format!("DELETE FROM {table} WHERE {condition}"))?)
+        }
+        Connection::Postgres(c) => {
+            let query = format!(
+                "WITH gone AS (DELETE FROM {table} WHERE {condition} RETURNING *) SELECT {}, COUNT(*) AS rows FROM gone",
+                sum_columns(figures)
+            );
+            let Gone { sums, rows } = diesel::sql_query(query).get_result(c)?;
+            (sums.into(), rows.max(0).cast_unsigned())
+        }
+    };
+    remember(connection, table, gone)?;
+    Ok(rows)
+}
+
 /// Takes away the oldest buckets of a rollup, if they are before this one: as many as may have so many rows, one at
-/// least.
+/// least. No minute goes that is not in its hour and its day.
 pub(super) fn buckets(
     connection: &mut Connection,
     rollup: &Rollup,
     before: i64,
     rows: i64,
 ) -> Result<Went, StoreError> {
-    let Rollup { table, time, .. } = rollup;
+    let Rollup { table, time, minutes, .. } = rollup;
+    let before = match minutes {
+        1 => before.min(rollup::kept_mark(connection)?.saturating_add(1)),
+        _ => before,
+    };
     let Some(last) = last_of(connection, table, time, before, rows)? else { return Ok(Went::Through) };
-    let condition = format!("{time} <= {last}");
-    let gone = sums(connection, FIGURES, &format!("{table} WHERE {condition}"))?;
-    remember(connection, table, gone)?;
-    let removed = execute(connection, format!("DELETE FROM {table} WHERE {condition}"))?;
+    let removed = delete_counted(connection, table, FIGURES, &format!("{time} <= {last}"))?;
     Ok(Went::On { removed, at: last })
 }
 

@@ -105,6 +105,8 @@ const STORIES: &[(&str, Story)] = stories![
     retention::rows_go_when_their_time_is_over,
     retention::a_late_event_changes_no_sum,
     retention::what_moved_little_is_added_up,
+    retention::no_minute_goes_before_it_is_in_its_hour,
+    retention::sweeps_at_once_take_nothing_twice,
     rollups::a_minute_goes_into_its_hour_once,
     rollups::without_a_mark_nothing_waits,
     rollups::the_mark_moves_beside_commits,

@@ -2,7 +2,8 @@
 
 use netmon_server::domain::{Changes, Counters, FlowRecord, MINUTE_US, Micros, Observed, RouterId};
 use netmon_server::store::{
-    DatabaseUrl, GapFilter, Page, Retention, Step, Store, TopBy, TopFilter, TopKey, Totals, Writer,
+    DatabaseUrl, GapFilter, Page, Retention, Step, Store, StoreError, TopBy, TopFilter, TopKey, Totals,
+    Writer,
 };
 
 use crate::events::{dns_response, firewall_drop, lines};
@@ -123,6 +124,66 @@ pub(crate) fn a_late_event_changes_no_sum(url: &DatabaseUrl) {
     assert!(store.reader().top(&filter(1)).unwrap().rows.is_empty());
     assert!(totals(&store).agree());
     assert_eq!(store.reader().top(&filter(24 * 60)).unwrap().rows[0].sums.flows, 7);
+}
+
+/// A backlog that comes while a sweep goes on: minutes go only when their hours and days have them.
+pub(crate) fn no_minute_goes_before_it_is_in_its_hour(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    writer.commit(&flows_at(router, 1, 5, NOON - 20 * DAY)).unwrap();
+    let mut sweep = Retention::default().sweep(NOON);
+    // The day is begun, and the minutes that are there are in their hours and days.
+    let rolled = || lines(url, &["value"], "FROM settings WHERE key = 'rolled_minute'").remove(0);
+    let before = rolled();
+    while rolled() == before {
+        assert_eq!(sweep.step(&mut writer).unwrap(), Step::More);
+    }
+    assert_eq!(sweep.step(&mut writer).unwrap(), Step::More);
+    writer.commit(&flows_at(router, 10, 3, NOON - 19 * DAY)).unwrap();
+    while sweep.step(&mut writer).unwrap() == Step::More {}
+    assert!(totals(&store).agree(), "{:?}", totals(&store));
+    // The next sweep finds them.
+    self::sweep(&mut writer, &Retention::default(), NOON);
+    assert!(totals(&store).agree());
+    assert_eq!(lines(url, &["count(*)"], "FROM device_minutes"), ["0"]);
+    assert_eq!(lines(url, &["sum(flows)"], "FROM host_days"), ["8"]);
+}
+
+/// Two servers on one Postgres sweep at once, or `cleanup` beside a server, while late flows come.
+pub(crate) fn sweeps_at_once_take_nothing_twice(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    for batch in 0..6 {
+        writer.commit(&flows_at(router, 1 + batch * 900, 900, NOON - (20 - batch) * DAY)).unwrap();
+        writer.commit(&flows_at(router, 10_001 + batch * 900, 900, NOON - (40 - batch) * DAY)).unwrap();
+    }
+    let start = &std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let mut writer = store.writer().unwrap();
+            scope.spawn(move || {
+                start.wait();
+                let mut sweep = Retention::default().sweep(NOON);
+                loop {
+                    match sweep.step(&mut writer) {
+                        Ok(Step::Done { .. }) => return,
+                        Ok(Step::More) | Err(StoreError::Busy) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        start.wait();
+        for id in 0..60 {
+            // Each to a host and an hour that the others are taking away.
+            let (batch, place) = (id % 6, id / 6);
+            let late = flows_at(router, 62_501 + batch * 900 + place, 1, NOON - (20 - batch) * DAY);
+            while let Err(error) = writer.commit(&late) {
+                assert!(error.is_temporary(), "{error}");
+            }
+        }
+    });
+    let totals = totals(&store);
+    assert_eq!(totals.flows.flows, 12 * 900 + 60);
+    assert!(totals.agree(), "{totals:?}");
 }
 
 /// An hour keeps its first hundred hosts, a day its first five hundred; the others are one row.
