@@ -17,6 +17,9 @@ struct Column {
     name: String,
     #[diesel(sql_type = Text)]
     kind: String,
+    /// Its place in the primary key; zero: it is not in it.
+    #[diesel(sql_type = BigInt)]
+    key: i64,
 }
 
 #[derive(QueryableByName)]
@@ -25,8 +28,9 @@ struct Part {
     json: String,
     #[diesel(sql_type = BigInt)]
     rows: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    last: Option<i64>,
+    /// The key of the last row, as SQL.
+    #[diesel(sql_type = Nullable<Text>)]
+    last: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -132,11 +136,19 @@ fn copy(
 ) -> Result<(), StoreError> {
     let name = &table.name;
     let columns: Vec<Column> =
-        diesel::sql_query(format!("SELECT name, type AS kind FROM pragma_table_info('{name}')"))
+        diesel::sql_query(format!("SELECT name, type AS kind, pk AS key FROM pragma_table_info('{name}')"))
             .load(sqlite)?;
+    let mut keys: Vec<&Column> = columns.iter().filter(|column| column.key > 0).collect();
+    keys.sort_by_key(|column| column.key);
+    let mut keys: Vec<&str> = keys.into_iter().map(|column| column.name.as_str()).collect();
+    if table.rowid == 1 {
+        keys = vec!["rowid"];
+    }
+    let quoted: Vec<String> = keys.iter().map(|key| format!("quote({key})")).collect();
+    let (keys, key_of_row) = (keys.join(", "), quoted.join(" || ', ' || "));
     let fields: Vec<String> = columns
         .iter()
-        .map(|Column { name, kind }| match kind.as_str() {
+        .map(|Column { name, kind, .. }| match kind.as_str() {
             // As Postgres writes bytes itself.
             "BLOB" => format!("'{name}', CASE WHEN {name} IS NOT NULL THEN '\\x' || hex({name}) END"),
             _ => format!("'{name}', {name}"),
@@ -150,25 +162,22 @@ fn copy(
     let insert = format!(
         "INSERT INTO {name} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{name}, $1::json)"
     );
-    let (mut after, mut done) = (i64::MIN, 0);
+    let (mut after, mut done) = (String::new(), 0);
     loop {
-        let part = if table.rowid == 1 {
-            format!(
-                "SELECT json_group_array(json_object({fields})) AS json, COUNT(*) AS rows, MAX(key_of_row) AS last \
-                 FROM (SELECT rowid AS key_of_row, * FROM {name} WHERE rowid > {after} ORDER BY rowid LIMIT {chunk})"
-            )
-        } else {
-            format!(
-                "SELECT json_group_array(json_object({fields})) AS json, COUNT(*) AS rows, NULL AS last \
-                 FROM (SELECT * FROM {name} LIMIT {chunk} OFFSET {done})"
-            )
-        };
+        let part = format!(
+            "WITH page AS MATERIALIZED \
+             (SELECT *, {key_of_row} AS key_of_row FROM {name}{after} ORDER BY {keys} LIMIT {chunk}) \
+             SELECT json_group_array(json_object({fields})) AS json, COUNT(*) AS rows, \
+             (SELECT key_of_row FROM page LIMIT 1 OFFSET {chunk} - 1) AS last FROM page"
+        );
         let part: Part = diesel::sql_query(part).get_result(sqlite)?;
         if part.rows > 0 {
             diesel::sql_query(&insert).bind::<Text, _>(&part.json).execute(pg)?;
         }
         done += part.rows;
-        after = part.last.unwrap_or(after);
+        if let Some(last) = part.last {
+            after = format!(" WHERE ({keys}) > ({last})");
+        }
         told(&Imported { table: name, rows: done, of: of.rows });
         // All of it, of which there may be as many as fill the last statement.
         if part.rows < chunk || done >= of.rows {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 
+use diesel::connection::SimpleConnection as _;
 use diesel::migration::{MigrationSource, MigrationVersion};
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -33,6 +34,10 @@ pub struct Migrated {
 
 /// Runs what is missing, in one transaction under a lock, so that several servers may start at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreError> {
+    if let Connection::Sqlite(c) = connection {
+        // An index over a large table is sorted, which in memory takes as much as the index.
+        c.batch_execute("PRAGMA temp_store = FILE")?;
+    }
     connection.write(|connection| {
         if let Connection::Postgres(c) = connection {
             diesel::sql_query(POSTGRES_LOCK).execute(c)?;

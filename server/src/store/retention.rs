@@ -192,11 +192,16 @@ impl Timed {
     }
 }
 
+/// What is kept for so many days goes if it is from before this time; `None`: it is kept for ever.
+fn before(now: Micros, days: u32) -> Option<Micros> {
+    (days > 0).then(|| now.saturating_sub(i64::from(days).saturating_mul(DAY_US)))
+}
+
 impl Retention {
     /// A pass over all tables, at this time.
     #[must_use]
     pub fn sweep(&self, now: Micros) -> Sweep {
-        let before = |days: u32| (days > 0).then(|| now - i64::from(days) * DAY_US);
+        let before = |days: u32| before(now, days);
         // Minutes into hours and days first, for none goes before.
         let mut tasks = vec![Task::Begin(now), Task::RollUp(now.div_euclid(MINUTE_US) - LATE_MINUTES)];
         for (table, days) in [
@@ -243,10 +248,11 @@ impl Retention {
     /// A pass over DNS alone.
     #[must_use]
     pub fn dns_sweep(&self, now: Micros) -> Sweep {
-        let before = now - i64::from(self.dns_days) * DAY_US;
-        let tasks: Vec<Task> = match self.dns_days {
-            0 => Vec::new(),
-            _ => DNS.iter().flat_map(|table| table.tasks(before)).chain([Task::Space(0)]).collect(),
+        let tasks: Vec<Task> = match before(now, self.dns_days) {
+            None => Vec::new(),
+            Some(before) => {
+                DNS.iter().flat_map(|table| table.tasks(before)).chain([Task::Space(0)]).collect()
+            }
         };
         Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
     }

@@ -7,8 +7,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::connection::{Connection, Purpose};
+use super::retention::BIG;
 use super::rollup::MARK;
-use super::{DatabaseUrl, Store, StoreError};
+use super::{DatabaseUrl, Store, StoreError, ids};
 
 /// How many ranges of a table may turn out to be unreadable before the rest of it is given up.
 const MOST_BAD: u32 = 100_000;
@@ -65,6 +66,15 @@ pub fn salvage(damaged: &Path, to: &Path) -> Result<Vec<Salvaged>, StoreError> {
     for table in tables {
         salvaged.push(copy(c, &table)?);
     }
+    // New rows come after those that are there, also where the old file's word on that was not to be read.
+    let given = BIG.iter().map(|what| (what.table, what.ids)).chain([("open_flows", ids::FLOW)]);
+    for (table, name) in given {
+        let next = format!(
+            "UPDATE main.id_blocks SET next_id = MAX(next_id, (SELECT COALESCE(MAX(id), 0) + 1 FROM main.{table})) \
+             WHERE name = '{name}'"
+        );
+        diesel::sql_query(next).execute(c)?;
+    }
     // Without the old one hours and days stay as they are: nothing in them is counted twice.
     let marked = format!(
         "INSERT OR IGNORE INTO main.settings (key, value) SELECT '{MARK}', CAST(COALESCE(MAX(minute), -1) AS TEXT) FROM \
@@ -106,7 +116,10 @@ fn copy(c: &mut SqliteConnection, table: &str) -> Result<Salvaged, StoreError> {
     let Some(key) = key else {
         match diesel::sql_query(insert).execute(c) {
             Ok(rows) => result.rows = rows as u64,
-            Err(_) => result.unreadable = 1,
+            Err(error) => {
+                room_for(error)?;
+                result.unreadable = 1;
+            }
         }
         return Ok(result);
     };
@@ -121,8 +134,12 @@ fn copy(c: &mut SqliteConnection, table: &str) -> Result<Salvaged, StoreError> {
     while let Some((from, to)) = ranges.pop() {
         match diesel::sql_query(format!("{insert} WHERE {key} BETWEEN {from} AND {to}")).execute(c) {
             Ok(rows) => result.rows += rows as u64,
-            Err(_) if from == to || result.unreadable >= MOST_BAD => result.unreadable += 1,
-            Err(_) => {
+            Err(error) => {
+                room_for(error)?;
+                if from == to || result.unreadable >= MOST_BAD {
+                    result.unreadable += 1;
+                    continue;
+                }
                 let middle = from + (to - from) / 2;
                 ranges.push((middle + 1, to));
                 ranges.push((from, middle));
@@ -130,4 +147,12 @@ fn copy(c: &mut SqliteConnection, table: &str) -> Result<Salvaged, StoreError> {
         }
     }
     Ok(result)
+}
+
+/// A full disk is no damage.
+fn room_for(error: diesel::result::Error) -> Result<(), StoreError> {
+    match StoreError::from(error) {
+        StoreError::Full => Err(StoreError::Full),
+        _ => Ok(()),
+    }
 }

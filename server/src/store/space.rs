@@ -61,8 +61,9 @@ pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Resul
     }
     let mut oldest: Option<(i64, Timed)> = None;
     for table in BIG {
-        let Timed { table: name, ended, .. } = table;
-        let query = format!("SELECT (SELECT {ended} FROM {name} ORDER BY id LIMIT 1) AS number");
+        // By its beginning, as its id: the first row may be of a flow that ended just now.
+        let Timed { table: name, began, .. } = table;
+        let query = format!("SELECT (SELECT {began} FROM {name} ORDER BY id LIMIT 1) AS number");
         if let Some(time) = number(connection, query)?
             && oldest.is_none_or(|(known, _)| time < known)
         {

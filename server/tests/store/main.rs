@@ -170,6 +170,9 @@ fn main() -> ExitCode {
             on_sqlite(failures::what_is_not_a_database_is_named)
         }),
         Trial::test("sqlite::retention::the_space_comes_back", || on_sqlite(retention::the_space_comes_back)),
+        Trial::test("sqlite::retention::a_cap_takes_the_oldest_first", || {
+            on_sqlite(retention::a_cap_takes_the_oldest_first)
+        }),
         Trial::test("sqlite::checks::a_damaged_file_is_set_aside", || {
             on_sqlite(checks::a_damaged_file_is_set_aside)
         }),

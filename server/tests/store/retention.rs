@@ -98,9 +98,11 @@ pub(crate) fn rows_go_when_their_time_is_over(url: &DatabaseUrl) {
     assert_eq!(store.reader().top(&filter).unwrap().rows[0].sums.flows, 700);
 
     // Zero days are for ever.
-    let for_ever = Retention { flows_days: 0, ..Retention::default() };
-    sweep(&mut writer, &for_ever, NOON + 1_000 * DAY);
-    assert_eq!(all_flows(&store).len(), 302);
+    for flows_days in [0, u32::MAX] {
+        let for_ever = Retention { flows_days, ..Retention::default() };
+        sweep(&mut writer, &for_ever, NOON + 1_000 * DAY);
+        assert_eq!(all_flows(&store).len(), 302);
+    }
     assert!(totals(&store).agree());
 }
 
@@ -213,6 +215,26 @@ pub(crate) fn what_moved_little_is_added_up(url: &DatabaseUrl) {
     let filter =
         TopFilter { by: TopBy::Host, router: None, from: NOON, to: NOON + 4 * 60 * MINUTE_US, limit: 1_000 };
     assert_eq!(store.reader().top(&filter).unwrap().rows.len(), 300);
+}
+
+/// Told on SQLite: what a cap takes first is the oldest, although a flow that ended just now has the smallest id.
+pub(crate) fn a_cap_takes_the_oldest_first(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let mut long = tcp(router, 1);
+    (long.first_seen, long.last_seen) = (NOON - 60 * DAY, NOON);
+    writer.commit(&ended(&[long])).unwrap();
+    for batch in 0..5 {
+        writer.commit(&flows_at(router, 2 + batch * 2_000, 2_000, NOON - 20 * DAY)).unwrap();
+    }
+    let drop = || firewall_drop("203.0.113.9", "192.168.1.20");
+    let drops = (0..500).map(|_| Observed { router, time: NOON - 2 * DAY, what: drop() }).collect();
+    writer.commit(&Changes { drops, ..Changes::default() }).unwrap();
+    writer.checkpoint().unwrap();
+    let cap = store.reader().size_bytes().unwrap() * 8 / 10;
+    sweep(&mut writer, &Retention { max_size_bytes: cap, ..Retention::default() }, NOON);
+    let left = all_flows(&store).len();
+    assert!((1_000..9_000).contains(&left), "{left} flows");
+    assert_eq!(lines(url, &["count(*)"], "FROM firewall_drops"), ["500"]);
 }
 
 /// Told on SQLite: the file becomes smaller, and a cap holds.
