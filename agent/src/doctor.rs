@@ -2,8 +2,9 @@
 //! is not, with the remedy.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
     time::Duration,
 };
@@ -65,17 +66,25 @@ impl Findings {
 /// Those of writing to `out`.
 pub async fn doctor(config: &Config, mut out: impl Write) -> io::Result<bool> {
     let mut findings = Findings::default();
+    let service = other_user(&config.spool_dir, rustix::process::geteuid().as_raw());
     check_rights(&mut findings);
     check_conntrack(config, &mut findings);
     check_nflog(config, &mut findings);
-    check_dns_log(config, &mut findings);
-    check_leases(config, &mut findings);
-    check_spool(config, &mut findings);
+    check_dns_log(config, service, &mut findings);
+    check_leases(config, service, &mut findings);
+    check_spool(&config.spool_dir, service, &mut findings);
     check_clock(&mut findings);
     check_metrics(config, &mut findings).await;
     check_server(config, &mut findings).await;
     findings.print(&mut out)?;
     Ok(findings.0.iter().all(|(finding, ..)| *finding != Finding::Wrong))
+}
+
+/// The owner of the spool, or of the nearest directory above it that is there, where that is not `user`, who asks:
+/// root asks, and the service is another user.
+fn other_user(spool_dir: &Path, user: u32) -> Option<u32> {
+    let owner = spool_dir.ancestors().find_map(|dir| fs::metadata(dir).ok())?.uid();
+    (owner != user).then_some(owner)
 }
 
 fn check_rights(findings: &mut Findings) {
@@ -148,7 +157,36 @@ fn check_nflog(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn check_dns_log(config: &Config, findings: &mut Findings) {
+/// A file that was opened here. What the service may do as another user cannot be tried, but its mode tells.
+fn check_readable(
+    what: &'static str,
+    path: &Path,
+    about: &Metadata,
+    service: Option<u32>,
+    findings: &mut Findings,
+) {
+    let (shown, mode) = (path.display(), about.mode());
+    match service {
+        Some(user) if mode & 0o004 == 0 && (about.uid() != user || mode & 0o400 == 0) => {
+            let group = about.gid();
+            if mode & 0o040 != 0 {
+                let text = format!(
+                    "{shown} can be read as root, and by user {user}, the service, if group {group} is one of its own"
+                );
+                findings.right(what, text);
+            } else {
+                let remedy = "have its group read it (chmod g+r), and the service be in that";
+                findings.poor(
+                    what,
+                    format!("{shown} can be read as root, but not by user {user}, the service: {remedy}"),
+                );
+            }
+        }
+        _ => findings.right(what, format!("{shown} can be read")),
+    }
+}
+
+fn check_dns_log(config: &Config, service: Option<u32>, findings: &mut Findings) {
     let path = config.dnsmasq_log_path.as_path();
     let shown = path.display();
     match config.dns_log {
@@ -161,7 +199,7 @@ fn check_dns_log(config: &Config, findings: &mut Findings) {
             Ok(about) if about.is_dir() => {
                 findings.poor("dns", format!("{shown} is a directory: set dnsmasq_log_path to the log file"));
             }
-            Ok(_) => findings.right("dns", format!("{shown} can be read")),
+            Ok(about) => check_readable("dns", path, &about, service, findings),
             Err(error) => {
                 let remedy = "have dnsmasq write it (log-queries=extra, log-facility), or set dns_log";
                 findings.poor("dns", format!("{shown} cannot be read ({error}): {remedy}"));
@@ -170,14 +208,14 @@ fn check_dns_log(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn check_leases(config: &Config, findings: &mut Findings) {
+fn check_leases(config: &Config, service: Option<u32>, findings: &mut Findings) {
     let (paths, chosen) = identity::paths(&config.lease_files);
     let mut readable = 0;
     for path in &paths {
-        match File::open(path) {
-            Ok(_) => {
+        match File::open(path).and_then(|file| file.metadata()) {
+            Ok(about) => {
                 readable += 1;
-                findings.right("leases", format!("{} can be read", path.display()));
+                check_readable("leases", path, &about, service, findings);
             }
             // The usual places are not all in use.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !chosen => {}
@@ -192,8 +230,11 @@ fn check_leases(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn check_spool(config: &Config, findings: &mut Findings) {
-    let dir = config.spool_dir.as_path();
+fn check_spool(dir: &Path, service: Option<u32>, findings: &mut Findings) {
+    if let Some(user) = service {
+        let text = format!("{} belongs to user {user}: right if the service runs as that", dir.display());
+        return findings.right("spool", text);
+    }
     let probe = dir.join(format!("doctor-{}", std::process::id()));
     let written = fs::create_dir_all(dir).and_then(|()| fs::write(&probe, b"netmon"));
     // It may not be there.
@@ -256,5 +297,67 @@ async fn check_server(config: &Config, findings: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Nobody here.
+    const SERVICE: u32 = 4_000_001;
+
+    fn check(dir: &Path, look: impl Fn(&mut Findings), expected: Finding, part: &str) {
+        let mut findings = Findings::default();
+        look(&mut findings);
+        let [(finding, _, text)] = &findings.0[..] else { panic!("{findings:?}") };
+        let text = text.replace(&dir.display().to_string(), "DIR");
+        assert!(*finding == expected && text.contains(part), "{finding:?} {text}");
+    }
+
+    #[test]
+    fn the_spool_of_another_user_is_not_tried() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let owner = fs::metadata(dir.path()).expect("it is there").uid();
+        let spool = dir.path().join("not/there");
+        assert_eq!((other_user(&spool, owner), other_user(&spool, SERVICE)), (None, Some(owner)));
+        let theirs = "DIR/not/there belongs to user 4000001: right if";
+        check(dir.path(), |findings| check_spool(&spool, Some(SERVICE), findings), Finding::Right, theirs);
+        assert!(!dir.path().join("not").exists());
+        let ours = "DIR/not/there can be written";
+        check(dir.path(), |findings| check_spool(&spool, None, findings), Finding::Right, ours);
+    }
+
+    #[test]
+    fn what_root_can_read_is_not_what_the_service_can_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        fs::write(&path, "").expect("written");
+        let mut config = Config::new("a", "http://127.0.0.1:1", "x");
+        (config.dns_log, config.dnsmasq_log_path) = (DnsLogKind::File, path.clone());
+        config.lease_files = vec![path.clone()];
+        let owner = fs::metadata(&path).expect("it is there").uid();
+        let with_mode = |mode, service, expected, part: &str| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its owner may");
+            check(dir.path(), |findings| check_dns_log(&config, service, findings), expected, part);
+            check(dir.path(), |findings| check_leases(&config, service, findings), expected, part);
+        };
+        with_mode(0o600, None, Finding::Right, "DIR/log can be read");
+        with_mode(0o604, Some(SERVICE), Finding::Right, "DIR/log can be read");
+        with_mode(0o600, Some(owner), Finding::Right, "DIR/log can be read");
+        with_mode(
+            0o640,
+            Some(SERVICE),
+            Finding::Right,
+            "as root, and by user 4000001, the service, if group",
+        );
+        with_mode(
+            0o600,
+            Some(SERVICE),
+            Finding::Poor,
+            "but not by user 4000001, the service: have its group",
+        );
     }
 }
