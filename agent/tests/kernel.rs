@@ -17,6 +17,7 @@ mod kernel {
     pub(crate) mod dnslog_lab;
     pub(crate) mod doctor;
     pub(crate) mod faults;
+    pub(crate) mod groups;
     pub(crate) mod health;
     pub(crate) mod identity;
     pub(crate) mod nflog;
@@ -29,7 +30,7 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use kernel::{cases, dns_packets, dnslog, doctor, faults, health, identity, nflog, posts, stops};
+use kernel::{cases, dns_packets, dnslog, doctor, faults, groups, health, identity, nflog, posts, stops};
 
 /// Set in the program that runs within the namespace.
 const CASE: &str = "NETMON_KERNEL_CASE";
@@ -41,6 +42,7 @@ fn all_cases() -> impl Iterator<Item = &'static (&'static str, fn())> {
         dnslog::CASES,
         doctor::CASES,
         faults::CASES,
+        groups::CASES,
         health::CASES,
         identity::CASES,
         nflog::CASES,

@@ -31,6 +31,8 @@ const TURN_EVENTS: usize = 1024;
 const TURN_DATAGRAMS: usize = 256;
 /// How often the flood guard accounts for what no report will tell of.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The first pause and the longest before groups are asked for again that could not be bound.
+const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// What reading the last packets may take at the end.
 const FINISH: Duration = Duration::from_millis(500);
 
@@ -47,6 +49,8 @@ pub(super) struct Ears {
     interfaces: Interfaces,
     sequences: Sequences,
     started: Instant,
+    retry_at: Instant,
+    retry_pause: Duration,
     state: Rc<RefCell<NflogState>>,
 }
 
@@ -54,15 +58,20 @@ impl Ears {
     pub(super) fn open(config: &NflogConfig, state: Rc<RefCell<NflogState>>) -> anyhow::Result<Self> {
         // Names first: a packet that is heard can be told of.
         let interfaces = Interfaces::open().context("cannot watch interfaces")?;
-        Ok(Self {
+        state.borrow_mut().not_heard.clear();
+        let ears = Self {
             drop_groups: GroupSocket::open(&config.groups, DROPS)?,
             dns_groups: GroupSocket::open(&config.dns_groups, ANSWERS)?,
             drops: Drops::new(config.source_rate),
             interfaces,
             sequences: Sequences::default(),
             started: Instant::now(),
+            retry_at: Instant::now() + RETRY[0],
+            retry_pause: RETRY[0],
             state,
-        })
+        };
+        ears.tell_what_is_not_heard();
+        Ok(ears)
     }
 
     /// Hands over what is heard until the agent stops.
@@ -77,11 +86,13 @@ impl Ears {
                 yield_now().await;
             } else {
                 tokio::select! {
+                    // What is due comes before what is always there in a flood.
+                    biased;
+                    () = outlet.stopping() => return Ok(()),
+                    _ = ticks.tick() => self.settle(&mut events),
                     () = readable(self.drop_groups.as_ref()) => {}
                     () = readable(self.dns_groups.as_ref()) => {}
                     () = self.interfaces.readable() => {}
-                    _ = ticks.tick() => self.settle(&mut events),
-                    () = outlet.stopping() => return Ok(()),
                 }
             }
             let turned = self.turn(&mut events);
@@ -127,6 +138,19 @@ impl Ears {
     fn settle(&mut self, events: &mut Vec<Event>) {
         self.drops.settle(self.now(), events);
         self.state.borrow_mut().sources = self.drops.sources();
+        if Instant::now() >= self.retry_at {
+            for socket in [&mut self.drop_groups, &mut self.dns_groups].into_iter().flatten() {
+                socket.retry();
+            }
+            self.tell_what_is_not_heard();
+            self.retry_pause = (self.retry_pause * 2).min(RETRY[1]);
+            self.retry_at = Instant::now() + self.retry_pause;
+        }
+    }
+
+    fn tell_what_is_not_heard(&self) {
+        let sockets = [&self.drop_groups, &self.dns_groups].into_iter().flatten();
+        self.state.borrow_mut().not_heard = sockets.flat_map(GroupSocket::warnings).collect();
     }
 
     /// The last thing before the end.

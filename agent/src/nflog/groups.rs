@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fs, io, sync::Arc};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::io::{Interest, unix::AsyncFd};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::request::{self, Mode};
 use crate::{
@@ -32,6 +32,10 @@ pub(super) enum GroupError {
         "NFLOG group {0} belongs to another program: stop that, or take another group here and in the firewall's rules"
     )]
     Taken(u16),
+    #[error(
+        "whether NFLOG group {0} was bound is not known for want of room in the socket's buffer; it will be asked again"
+    )]
+    Unanswered(u16),
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
 }
@@ -51,14 +55,19 @@ pub(super) enum Heard<'a> {
 #[derive(Debug)]
 pub(super) struct GroupSocket {
     socket: AsyncFd<Arc<NetlinkSocket>>,
+    mode: Mode,
     groups: Vec<u16>,
+    /// Those that could not be bound yet, and why.
+    missing: Vec<(u16, GroupError)>,
     /// What came between the answers to requests: packets of the groups that were bound first.
     early: VecDeque<Vec<u8>>,
+    /// The buffer was full while an answer was waited for.
+    overrun: bool,
     buffer: Vec<u8>,
 }
 
 impl GroupSocket {
-    /// Binds all `groups`. `None` where there are none.
+    /// Binds all `groups` but those that another program holds. `None` where there are none.
     pub(super) fn open(groups: &[u16], mode: Mode) -> Result<Option<Self>, GroupError> {
         if groups.is_empty() {
             return Ok(None);
@@ -71,8 +80,11 @@ impl GroupSocket {
         socket.set_receive_buffer(RECEIVE_BUFFER_BYTES).map_err(failed("cannot set SO_RCVBUF"))?;
         let mut this = Self {
             socket: watch(Arc::new(socket)).map_err(failed("cannot register a socket"))?,
+            mode,
             groups: Vec::new(),
+            missing: Vec::new(),
             early: VecDeque::new(),
+            overrun: false,
             buffer: vec![0; DATAGRAM_BYTES],
         };
         if is_older_than(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default(), (3, 17)) {
@@ -84,16 +96,44 @@ impl GroupSocket {
             }
         }
         for group in groups {
-            if let Err(error) = this.ask(&request::bind(*group, mode)) {
-                let allowed = this.is_allowed(*group);
-                return Err(refused(*group, error, allowed));
+            match this.bind(*group) {
+                Err(GroupError::Taken(_)) if !this.is_allowed(*group) => return Err(GroupError::Permission),
+                Err(why @ (GroupError::Taken(_) | GroupError::Unanswered(_))) => {
+                    warn!("{why}; trying again");
+                    this.missing.push((*group, why));
+                }
+                bound => bound?,
             }
-            this.groups.push(*group);
         }
         Ok(Some(this))
     }
 
-    /// Sends a request and reads the kernel's answer, which is there when sending returns.
+    /// Asks again for the groups that could not be bound.
+    pub(super) fn retry(&mut self) {
+        for (group, _) in std::mem::take(&mut self.missing) {
+            match self.bind(group) {
+                Ok(()) => info!(group, "this NFLOG group is heard now"),
+                // Whatever it is, it is no reason to give up the groups that are heard.
+                Err(why) => self.missing.push((group, why)),
+            }
+        }
+    }
+
+    /// Why some of the groups are not heard, one sentence each.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.missing.iter().map(|(_, why)| why.to_string())
+    }
+
+    fn bind(&mut self, group: u16) -> Result<(), GroupError> {
+        match self.ask(&request::bind(group, self.mode)) {
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(refused(group, error)),
+            // The latter: this socket holds it already, by an earlier request whose answer found no room.
+            Ok(()) | Err(_) => self.groups.push(group),
+        }
+        Ok(())
+    }
+
+    /// Sends a request and reads the kernel's answer, which is there when sending returns, unless it found no room.
     fn ask(&mut self, request: &[u8]) -> io::Result<()> {
         let socket = self.socket.get_ref();
         socket.request(request)?;
@@ -102,6 +142,10 @@ impl GroupSocket {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => continue,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.overrun = true;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             match Envelopes::new(datagram).next() {
@@ -112,24 +156,27 @@ impl GroupSocket {
         }
     }
 
-    /// Whether requests are refused for want of a right. The kernel refuses another's group in the same words,
-    /// so it is asked to let go one that most likely nobody has.
+    /// Whether requests are not refused for want of a right. The kernel refuses another's group in the same words,
+    /// so it is asked to let go some that most likely nobody has: only where this socket has none that it could lose.
     fn is_allowed(&mut self, group: u16) -> bool {
-        match self.ask(&request::unbind(group ^ 0x5555)) {
-            Err(error) => !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)),
-            Ok(()) => true,
-        }
+        let is_refused = |error: io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+        let others = [0x5555, 0x2aaa, 0x7fff].map(|other| group ^ other);
+        !self.groups.is_empty()
+            || !others.into_iter().all(|other| self.ask(&request::unbind(other)).is_err_and(is_refused))
     }
 
     pub(super) async fn readable(&self) {
         // An error of epoll would show at the next read, too.
-        if self.early.is_empty() {
+        if self.early.is_empty() && !self.overrun {
             let _ = self.socket.readable().await;
         }
     }
 
     /// Reads one datagram.
     pub(super) fn read(&mut self) -> io::Result<Heard<'_>> {
+        if std::mem::take(&mut self.overrun) {
+            return Ok(Heard::Overrun);
+        }
         if let Some(datagram) = self.early.pop_front() {
             self.buffer[..datagram.len()].copy_from_slice(&datagram);
             return Ok(Heard::Datagram(&self.buffer[..datagram.len()]));
@@ -161,14 +208,14 @@ impl GroupSocket {
     }
 }
 
-fn refused(group: u16, error: io::Error, allowed: bool) -> GroupError {
+fn refused(group: u16, error: io::Error) -> GroupError {
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EPROTONOSUPPORT) => {
             GroupError::Module(error)
         }
-        Some(libc::EBUSY) => GroupError::Taken(group),
-        Some(libc::EPERM | libc::EACCES) if allowed => GroupError::Taken(group),
-        Some(libc::EPERM | libc::EACCES) => GroupError::Permission,
+        Some(libc::EPERM | libc::EACCES) => GroupError::Taken(group),
+        // There was nothing left to read, or no room even to ask.
+        Some(libc::EAGAIN | libc::ENOBUFS) => GroupError::Unanswered(group),
         _ => GroupError::Io("cannot bind an NFLOG group", error),
     }
 }
@@ -200,15 +247,14 @@ mod tests {
 
     #[test]
     fn a_refusal_says_in_one_line_what_to_do() {
-        let check = |errno, allowed, part: &str| {
-            let text = refused(10, io::Error::from_raw_os_error(errno), allowed).to_string();
+        let check = |errno, part: &str| {
+            let text = refused(10, io::Error::from_raw_os_error(errno)).to_string();
             assert!(text.contains(part) && !text.contains('\n'), "{text}");
         };
-        check(libc::EINVAL, true, "kmod-nfnetlink-log");
-        check(libc::EOPNOTSUPP, true, "nfnetlink_log");
-        check(libc::EPERM, true, "NFLOG group 10 belongs to another program");
-        check(libc::EPERM, false, "CAP_NET_ADMIN");
-        check(libc::EBUSY, true, "NFLOG group 10 belongs to another program");
-        check(libc::ENOMEM, true, "cannot bind an NFLOG group");
+        check(libc::EINVAL, "kmod-nfnetlink-log");
+        check(libc::EOPNOTSUPP, "nfnetlink_log");
+        check(libc::EPERM, "NFLOG group 10 belongs to another program");
+        check(libc::EAGAIN, "NFLOG group 10 was bound is not known");
+        check(libc::ENOMEM, "cannot bind an NFLOG group");
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct NflogState {
     pub(super) unnamed_interfaces: u64,
     pub(super) sources: usize,
     pub(super) dns: DnsCounts,
+    /// Why some groups are not heard, one sentence each.
+    pub(super) not_heard: Vec<String>,
 }
 
 impl NflogState {
@@ -128,7 +130,9 @@ impl State for NflogState {
         ]);
     }
 
-    fn warnings(&self, _out: &mut Vec<String>) {}
+    fn warnings(&self, out: &mut Vec<String>) {
+        out.extend(self.not_heard.iter().cloned());
+    }
 }
 
 #[cfg(test)]

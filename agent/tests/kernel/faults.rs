@@ -13,6 +13,7 @@
 //! | file unreadable | `a_file_that_may_not_be_read_is_told_of` |
 //! | interface removed | `an_interface_that_is_removed_is_forgotten`, `an_interface_made_anew_makes_no_huge_difference` (health) |
 //! | conntrack answers with an error | `without_its_right_conntrack_is_told_of_and_the_rest_goes_on`, `who_may_not_watch_is_told_so` (cases), `a_kernel_without_the_module_is_told_of_by_its_names` (open.rs), `a_source_that_cannot_be_opened_is_told_of_and_tried_again` (pipeline) |
+//! | an NFLOG group held by another program | `a_taken_group_does_not_silence_the_others`, `an_overrun_while_a_group_is_asked_for_is_no_failure` (groups), `a_group_of_another_program_is_waited_for` (nflog) |
 //!
 //! Where no file is named the test is here.
 
@@ -53,10 +54,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9109);
 
 /// A running agent, killed when dropped.
-struct Agent(Child);
+pub(super) struct Agent(pub(super) Child);
 
 impl Agent {
-    fn start(dir: &Path, url: &str, settings: &str) -> Self {
+    pub(super) fn start(dir: &Path, url: &str, settings: &str) -> Self {
         Self::start_with(dir, url, settings, "+all")
     }
 
@@ -75,12 +76,12 @@ impl Agent {
     }
 
     /// Waits until `/healthz` says so: status and text.
-    fn until_health(&mut self, what: &str, is_so: impl Fn(u16, &str) -> bool) {
+    pub(super) fn until_health(&mut self, what: &str, is_so: impl Fn(u16, &str) -> bool) {
         self.until(what, "/healthz", |status, text| is_so(status, text));
     }
 
     /// Waits until a counter or gauge is so.
-    fn until_metric(&mut self, name: &str, is_so: impl Fn(f64) -> bool) {
+    pub(super) fn until_metric(&mut self, name: &str, is_so: impl Fn(f64) -> bool) {
         self.until(name, "/metrics", |_, text| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
             line.is_some_and(&is_so)
@@ -127,7 +128,7 @@ fn ask(path: &str) -> Option<(u16, String)> {
 }
 
 /// The server, which may be away.
-struct Far {
+pub(super) struct Far {
     runtime: Runtime,
     server: TestServer,
     running: Option<Running>,
@@ -135,7 +136,7 @@ struct Far {
 }
 
 impl Far {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let server = TestServer::default();
         let running = runtime.block_on(server.start());
@@ -154,17 +155,17 @@ impl Far {
         self.running = Some(self.runtime.block_on(self.server.start_at(self.address)));
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn until(&self, what: &str, is_so: impl Fn(&Kept) -> bool) {
+    pub(super) fn until(&self, what: &str, is_so: impl Fn(&Kept) -> bool) {
         let waited = self.runtime.block_on(async { timeout(LIMIT, self.server.until(is_so)).await });
         assert!(waited.is_ok(), "{what} did not happen");
     }
 }
 
-fn token() -> String {
+pub(super) fn token() -> String {
     format!("auth_token: {TOKEN}")
 }
 
@@ -212,7 +213,7 @@ fn counted(kept: &Kept, causes: &[GapCause]) -> u64 {
     gaps.chain(holes).sum()
 }
 
-fn warned(event: &Event, of: &str) -> bool {
+pub(super) fn warned(event: &Event, of: &str) -> bool {
     matches!(&event.kind, Some(Kind::Heartbeat(beat)) if beat.warnings.iter().any(|warning| warning.contains(of)))
 }
 
