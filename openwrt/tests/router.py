@@ -9,214 +9,15 @@ Needs root or user namespaces, busybox, nft and ip. Makes namespaces of its own 
 import json
 import os
 import pathlib
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
-HERE = pathlib.Path(__file__).resolve().parent
-INIT = HERE.parent / "files" / "netmon-agent.init"
-CONFIG = HERE.parent / "files" / "netmon-agent.config"
+import init_script
+from standin import INIT, TOKEN, Router, basic, expect, run, until
+
 INSIDE = "NETMON_TEST_INSIDE"
-TOKEN = "token-of-the-test"
-LIMIT_S = 60
-
-# What firewall4 makes of OpenWrt's default configuration, as far as the rules of the agent meet it. The includes
-# are where its ruleset.uc has them.
-FW4 = """
-add table inet fw4
-flush table inet fw4
-table inet fw4 {
-    include "%(dir)s/table-pre/*.nft"
-    chain input {
-        type filter hook input priority filter; policy drop
-        iifname "lo" accept
-        ct state established,related accept
-        iifname "wan0" jump input_wan
-        jump handle_reject
-    }
-    chain forward {
-        type filter hook forward priority filter; policy drop
-        ct state established,related accept
-        iifname "wan0" jump drop_from_wan
-        iifname "lan0" accept
-        jump handle_reject
-    }
-    chain output {
-        type filter hook output priority filter; policy accept
-    }
-    chain input_wan {
-        meta l4proto { icmp, icmpv6 } accept
-        jump handle_reject
-    }
-    chain drop_from_wan {
-        iifname "wan0" counter drop
-    }
-    chain handle_reject {
-        meta l4proto tcp reject with tcp reset
-        reject
-    }
-    include "%(dir)s/table-post/*.nft"
-}
-"""
-
-
-def run(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
-
-
-def until(what, condition):
-    end = time.monotonic() + LIMIT_S
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    sys.exit(f"not within {LIMIT_S} s: {what}")
-
-
-def expect(found, expected, what):
-    if found != expected:
-        sys.exit(f"{what}: expected {expected!r}, found {found!r}")
-
-
-class Router:
-    """A directory that looks like a router to the init script."""
-
-    def __init__(self, agent):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="netmon-router-"))
-        self.agent = agent
-        self.config = self.dir / "etc-config"
-        self.includes = self.dir / "nftables.d"
-        self.calls = self.dir / "calls"
-        bin_dir = self.dir / "bin"
-        bin_dir.mkdir()
-        for kind in ("table-pre", "table-post"):
-            (self.includes / kind).mkdir(parents=True)
-        (self.dir / "base.nft").write_text(FW4 % {"dir": self.includes})
-        fw4 = bin_dir / "fw4"
-        fw4.write_text(f'#!/bin/sh\necho "$@" >>{self.dir}/fw4.log\nexec nft -f {self.dir}/base.nft\n')
-        fw4.chmod(0o755)
-        self.environment = {
-            "PATH": f"{bin_dir}:/usr/sbin:/usr/bin:/sbin:/bin",
-            "NETMON_TEST_UCI": str(self.dir / "uci"),
-            "NETMON_TEST_CALLS": str(self.calls),
-            "NETMON_PROGRAM": agent,
-            "NETMON_CONFIG": str(self.config),
-            "NETMON_INCLUDES": str(self.includes),
-            "NETMON_SYSCTLS": str(self.dir / "sysctls"),
-            "NETMON_UJAIL": "/bin/true",
-        }
-        self.firewall({"zone1": {"type": "zone", "name": "wan"}, "zone2": {"type": "zone", "name": "lan"}})
-
-    def firewall(self, sections):
-        for section, options in sections.items():
-            where = self.dir / "uci" / "firewall" / section
-            where.mkdir(parents=True, exist_ok=True)
-            for option, value in options.items():
-                (where / option).write_bytes(value.encode() + b"\n")
-
-    def configure(self, options):
-        """Writes /etc/config/netmon-agent as uci commit would, and the same for the stubs."""
-        where = self.dir / "uci" / "netmon-agent" / "main"
-        shutil.rmtree(where, ignore_errors=True)
-        where.mkdir(parents=True)
-        text = "config agent 'main'\n"
-        for option, value in options.items():
-            (where / option).write_bytes(value.encode() + b"\n")
-            text += "\toption {} '{}'\n".format(option, value.replace("'", "'\\''"))
-        self.config.write_text(text)
-
-    def init(self, action, check=True):
-        """The calls of procd and logger that an action makes."""
-        self.calls.write_text("")
-        command = ["busybox", "ash", str(HERE / "stubs.sh"), str(INIT), *action.split()]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
-        if check and done.returncode != 0:
-            sys.exit(f"{action}: exit code {done.returncode}: {done.stderr}")
-        lines = self.calls.read_text().splitlines()
-        return [[bytes.fromhex(word).decode() for word in line.split()] for line in lines]
-
-    def command(self, calls):
-        return next(words[2:] for words in calls if words[:2] == ["set", "command"])
-
-    def remove(self):
-        shutil.rmtree(self.dir)
-
-
-def basic(server_url="http://127.0.0.1:1", **more):
-    return {"enabled": "1", "server_url": server_url, "auth_token": TOKEN, "metrics_bind": "off", **more}
-
-
-def test_the_shipped_configuration(router):
-    """It is disabled, and right once the two options are set."""
-    run("busybox", "ash", "-n", str(INIT))
-    text = CONFIG.read_text()
-    set_up = text.replace("option enabled '0'", "option enabled '1'").replace("url ''", "url 'http://s:3000'")
-    router.config.write_text(set_up.replace("token ''", "token 'x'"))
-    run(router.agent, "--uci", str(router.config), "--check-config")
-    # Each option that is shown is one that the agent knows.
-    shown = "".join(line.replace("\t#", "\t", 1) if line.startswith(("\t#option", "\t#list")) else line
-                    for line in router.config.read_text().splitlines(keepends=True))
-    shown = shown.replace("'AA:BB:...'", "'" + "AB" * 32 + "'")
-    router.config.write_text(shown)
-    run(router.agent, "--uci", str(router.config), "--check-config")
-
-
-def test_the_instance(router):
-    router.configure({**basic(), "enabled": "0"})
-    expect(router.init("start_service"), [], "disabled")
-    router.configure(basic())
-    config = str(router.config)
-    expect(
-        router.init("start_service"),
-        [
-            ["open", "main"],
-            ["set", "command", router.agent, "--uci", config],
-            ["set", "file", config],
-            ["set", "respawn", "3600", "5", "0"],
-            ["set", "term_timeout", "20"],
-            ["set", "stdout", "1"],
-            ["set", "stderr", "1"],
-            ["close"],
-        ],
-        "the instance",
-    )
-    expect(router.init("service_triggers"), [["trigger", "netmon-agent", "firewall"]], "the trigger")
-    router.configure(basic(jail="1", spool_dir=str(router.dir / "spool")))
-    jailed = router.init("start_service")
-    expect(["mount_rw", str(router.dir / "spool")] in jailed, True, "a jail can write its spool")
-    expect(any(words[0] == "jail" for words in jailed), True, "a jail")
-
-
-def test_hostile_values(router):
-    marker = router.dir / "marker"
-    hostile = ["a'b", f"$(touch {marker})", f"`touch {marker}`", f"a\nb'; touch {marker}; '", "x" * 4096, "\\", "*"]
-    for value in hostile:
-        # A salt may be anything: the agent takes it, and the instance is the same as ever.
-        router.configure(basic(qname_hash_salt=value, transport="http"))
-        expect(router.command(router.init("start_service")), [router.agent, "--uci", str(router.config)], value)
-        # Where only some values make sense, the agent refuses, and nothing is started.
-        router.configure(basic(router_id=value))
-        calls = router.init("start_service", check=False)
-        expect([words[0] for words in calls], ["log"], f"router_id {value!r}")
-        # What the shell itself looks at.
-        for option in ("enabled", "log_drops", "log_dns", "log_rate", "jail"):
-            router.configure({**basic(log_drops="1"), option: value})
-            router.init("start_service", check=False)
-        spool = str(router.dir / "s") + value.replace("/", "_")[:200]
-        router.configure(basic(jail="1", spool_dir=spool, tls_ca="/" + value[:100]))
-        calls = router.init("start_service", check=False)
-        mounts = [words[1:] for words in calls if words[0] == "mount_rw"]
-        expect(mounts, [[spool]], f"the spool {value!r} in a jail")
-        router.firewall({"zone3": {"type": "zone", "name": value}})
-        router.configure(basic(log_drops="1"))
-        router.init("start_service")
-        router.init("firewall_off")
-    expect(marker.exists(), False, "nothing was run")
-    router.firewall({"zone3": {"type": "zone", "name": "guest"}})
 
 
 def start_server(router, server):
@@ -352,12 +153,9 @@ def test_the_firewall(router):
         # A rule that nft does not take must not reach the firewall.
         broken = INIT.read_text().replace("limit rate over $rate/second", "limit rate above $rate/second")
         (router.dir / "broken.init").write_text(broken)
-        global_init = globals()["INIT"]
-        globals()["INIT"] = router.dir / "broken.init"
-        try:
-            calls = router.init("start_service")
-        finally:
-            globals()["INIT"] = global_init
+        router.script = router.dir / "broken.init"
+        calls = router.init("start_service")
+        router.script = INIT
         expect(any("not taken by nft" in " ".join(words) for words in calls), True, "a complaint")
         expect(ruleset(), untouched, "the firewall with a broken rule")
     finally:
@@ -374,9 +172,7 @@ def main():
     run("ip", "link", "set", "lo", "up")
     router = Router(agent)
     try:
-        test_the_shipped_configuration(router)
-        test_the_instance(router)
-        test_hostile_values(router)
+        init_script.test_all(router)
         test_the_instance_streams(router, server)
         test_the_firewall(router)
     finally:

@@ -1,0 +1,77 @@
+"""What the init script asks of procd, under BusyBox ash. Run by router.py."""
+
+from standin import CONFIG, INIT, basic, expect, run
+
+
+def test_the_shipped_configuration(router):
+    """It is disabled, and right once the two options are set."""
+    run("busybox", "ash", "-n", str(INIT))
+    text = CONFIG.read_text()
+    set_up = text.replace("option enabled '0'", "option enabled '1'").replace("url ''", "url 'http://s:3000'")
+    router.config.write_text(set_up.replace("token ''", "token 'x'"))
+    run(router.agent, "--uci", str(router.config), "--check-config")
+    # Each option that is shown is one that the agent knows.
+    shown = "".join(line.replace("\t#", "\t", 1) if line.startswith(("\t#option", "\t#list")) else line
+                    for line in router.config.read_text().splitlines(keepends=True))
+    shown = shown.replace("'AA:BB:...'", "'" + "AB" * 32 + "'")
+    router.config.write_text(shown)
+    run(router.agent, "--uci", str(router.config), "--check-config")
+
+
+def test_the_instance(router):
+    router.configure({**basic(), "enabled": "0"})
+    expect(router.init("start_service"), [], "disabled")
+    router.configure(basic())
+    config = str(router.config)
+    expect(
+        router.init("start_service"),
+        [
+            ["open", "main"],
+            ["set", "command", router.agent, "--uci", config],
+            ["set", "file", config],
+            ["set", "respawn", "3600", "5", "0"],
+            ["set", "term_timeout", "20"],
+            ["set", "stdout", "1"],
+            ["set", "stderr", "1"],
+            ["close"],
+        ],
+        "the instance",
+    )
+    expect(router.init("service_triggers"), [["trigger", "netmon-agent", "firewall"]], "the trigger")
+    router.configure(basic(jail="1", spool_dir=str(router.dir / "spool")))
+    jailed = router.init("start_service")
+    expect(["mount_rw", str(router.dir / "spool")] in jailed, True, "a jail can write its spool")
+    expect(any(words[0] == "jail" for words in jailed), True, "a jail")
+
+
+def test_hostile_values(router):
+    marker = router.dir / "marker"
+    hostile = ["a'b", f"$(touch {marker})", f"`touch {marker}`", f"a\nb'; touch {marker}; '", "x" * 4096, "\\", "*"]
+    for value in hostile:
+        # A salt may be anything: the agent takes it, and the instance is the same as ever.
+        router.configure(basic(qname_hash_salt=value, transport="http"))
+        expect(router.command(router.init("start_service")), [router.agent, "--uci", str(router.config)], value)
+        # Where only some values make sense, the agent refuses, and nothing is started.
+        router.configure(basic(router_id=value))
+        calls = router.init("start_service", check=False)
+        expect([words[0] for words in calls], ["log"], f"router_id {value!r}")
+        # What the shell itself looks at.
+        for option in ("enabled", "log_drops", "log_dns", "log_rate", "jail"):
+            router.configure({**basic(log_drops="1"), option: value})
+            router.init("start_service", check=False)
+        spool = str(router.dir / "s") + value.replace("/", "_")[:200]
+        router.configure(basic(jail="1", spool_dir=spool, tls_ca="/" + value[:100]))
+        calls = router.init("start_service", check=False)
+        mounts = [words[1:] for words in calls if words[0] == "mount_rw"]
+        expect(mounts, [[spool]], f"the spool {value!r} in a jail")
+        router.firewall({"zone3": {"type": "zone", "name": value}})
+        router.configure(basic(log_drops="1"))
+        router.init("start_service")
+        router.init("firewall_off")
+    expect(marker.exists(), False, "nothing was run")
+    router.firewall({"zone3": {"type": "zone", "name": "guest"}})
+
+
+def test_all(router):
+    for test in (test_the_shipped_configuration, test_the_instance, test_hostile_values):
+        test(router)
