@@ -1,5 +1,7 @@
 """What the init script asks of procd, under BusyBox ash. Run by router.py."""
 
+import shutil
+
 from standin import CONFIG, INIT, basic, expect, run
 
 
@@ -44,6 +46,25 @@ def test_the_instance(router):
     expect(any(words[0] == "jail" for words in jailed), True, "a jail")
 
 
+def test_a_mistake_leaves_the_instance_alone(router):
+    def words(calls):
+        return [call[0] for call in calls if call[0] in ("open", "log", "set_service")]
+
+    router.configure(basic())
+    expect(words(router.init("reload")), ["open", "set_service"], "a reload")
+    router.configure({**basic(), "enabled": "0"})
+    expect(words(router.init("reload")), ["set_service"], "a reload of what is disabled now")
+    router.configure(basic(report_interval="soon"))
+    calls = router.init("reload", check=False)
+    expect(words(calls), ["log"], "a reload with a mistake")
+    complaint = calls[0][-1]
+    expect("goes on as it was" in complaint and "report_interval" in complaint, True, complaint)
+    expect(words(router.init("start", check=False)), ["log", "set_service"], "a start with a mistake")
+    # What uci cannot read has no options at all.
+    shutil.rmtree(router.dir / "uci" / "netmon-agent")
+    expect(words(router.init("reload", check=False)), ["log"], "a reload of what is not UCI")
+
+
 def test_hostile_values(router):
     marker = router.dir / "marker"
     hostile = ["a'b", f"$(touch {marker})", f"`touch {marker}`", f"a\nb'; touch {marker}; '", "x" * 4096, "\\", "*"]
@@ -73,5 +94,7 @@ def test_hostile_values(router):
 
 
 def test_all(router):
-    for test in (test_the_shipped_configuration, test_the_instance, test_hostile_values):
-        test(router)
+    test_the_shipped_configuration(router)
+    test_the_instance(router)
+    test_a_mistake_leaves_the_instance_alone(router)
+    test_hostile_values(router)

@@ -4,7 +4,10 @@
 
 uci_dir=$NETMON_TEST_UCI
 
-config_load() { config=$1; }
+config_load() {
+	config=$1
+	[ -d "$uci_dir/$config" ]
+}
 
 # Command substitution would eat line feeds at the end.
 read_option() {
@@ -65,6 +68,15 @@ procd_add_jail_mount() { call mount "$@"; }
 procd_add_jail_mount_rw() { call mount_rw "$@"; }
 procd_add_reload_trigger() { call trigger "$@"; }
 logger() { call log "$@"; }
+
+# As rc.common has them. What is not opened before the service is set is taken away.
+start() {
+	start_service "$@"
+	call set_service
+}
+reload() {
+	if type reload_service >/dev/null 2>&1; then reload_service "$@"; else start; fi
+}
 
 . "$1"
 shift
