@@ -97,6 +97,12 @@ EOF
     archive "$work/outer" ./debian-binary ./data.tar.gz ./control.tar.gz >"$out"
 }
 
+# opkg's script, with what apk does not tell.
+apk_script() {
+    printf '#!/bin/sh\n%s\n' "$2"
+    tail -n +2 "$1"
+}
+
 make_apk() {
     local arch=$1 root=$2 work=$3 out=$4
     local meta=$root/lib/apk/packages
@@ -106,15 +112,16 @@ make_apk() {
     (cd "$root" && sha256sum etc/config/netmon-agent | sed 's|^\(.*\)  \(.*\)$|/\2 \1|') >"$meta/netmon-agent.conffiles_static"
     mkdir -p "$work/scripts"
     write_scripts "$work/scripts"
-    printf '#!/bin/sh\nexport root="${IPKG_INSTROOT}" pkgname=netmon-agent\n' |
-        tee "$work/scripts/post-install" "$work/scripts/pre-deinstall" >/dev/null
-    tail -n +2 "$work/scripts/postinst" >>"$work/scripts/post-install"
-    tail -n +2 "$work/scripts/prerm" >>"$work/scripts/pre-deinstall"
+    local header='export root="${IPKG_INSTROOT}" pkgname=netmon-agent'
+    apk_script "$work/scripts/postinst" "$header" >"$work/scripts/post-install"
+    # default_postinst enables the service but on an upgrade: its owner may have disabled it.
+    apk_script "$work/scripts/postinst" "$header PKG_UPGRADE=1" >"$work/scripts/post-upgrade"
+    apk_script "$work/scripts/prerm" "$header" >"$work/scripts/pre-deinstall"
     find "$root" -exec touch -h -d "@$epoch" {} +
     SOURCE_DATE_EPOCH=$epoch ${APK_ROOT_COMMAND:-fakeroot} apk mkpkg --info name:netmon-agent --info "version:$apk_version" \
         --info "arch:$arch" --info "description:$description" --info license:MIT --info "depends:$depends" \
         --script "post-install:$work/scripts/post-install" --script "pre-deinstall:$work/scripts/pre-deinstall" \
-        --script "post-upgrade:$work/scripts/post-install" --files "$root" --output "$out"
+        --script "post-upgrade:$work/scripts/post-upgrade" --files "$root" --output "$out"
 }
 
 [ $# -gt 0 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }

@@ -30,7 +30,7 @@ def test_the_instance(router):
         [
             ["open", "main"],
             ["set", "command", router.agent, "--uci", config],
-            ["set", "file", config],
+            ["set", "file", config, router.agent],
             ["set", "respawn", "3600", "5", "0"],
             ["set", "term_timeout", "20"],
             ["set", "stdout", "1"],
