@@ -1,5 +1,6 @@
 """What the init script asks of procd, under BusyBox ash. Run by router.py."""
 
+import re
 import shutil
 
 from standin import CONFIG, INIT, basic, expect, run
@@ -65,6 +66,16 @@ def test_a_mistake_leaves_the_instance_alone(router):
     expect(words(router.init("reload", check=False)), ["log"], "a reload of what is not UCI")
 
 
+def test_answers_of_dns_count_once(router):
+    """The log has the router's own answers; the packets of others on their way through are in no log."""
+    for log, hooks in (("off", ["forward", "output"]), ("logread", ["forward"]), ("file", ["forward"])):
+        router.configure(basic(log_dns="1", dns_log=log))
+        router.init("start_service")
+        rules = (router.includes / "table-post" / "netmon-agent.nft").read_text()
+        expect(re.findall(r"hook (\w+)", rules), hooks, f"log_dns with dns_log={log}")
+    router.init("firewall_off")
+
+
 def test_hostile_values(router):
     marker = router.dir / "marker"
     hostile = ["a'b", f"$(touch {marker})", f"`touch {marker}`", f"a\nb'; touch {marker}; '", "x" * 4096, "\\", "*"]
@@ -97,4 +108,5 @@ def test_all(router):
     test_the_shipped_configuration(router)
     test_the_instance(router)
     test_a_mistake_leaves_the_instance_alone(router)
+    test_answers_of_dns_count_once(router)
     test_hostile_values(router)
