@@ -41,10 +41,30 @@ def test_the_instance(router):
         "the instance",
     )
     expect(router.init("service_triggers"), [["trigger", "netmon-agent", "firewall"]], "the trigger")
-    router.configure(basic(jail="1", spool_dir=str(router.dir / "spool")))
-    jailed = router.init("start_service")
-    expect(["mount_rw", str(router.dir / "spool")] in jailed, True, "a jail can write its spool")
-    expect(any(words[0] == "jail" for words in jailed), True, "a jail")
+
+
+def test_the_jail(router):
+    root, spool, log = router.dir / "root", str(router.dir / "spool"), str(router.dir / "dnsmasq.log")
+    files = ["tmp/dhcp.leases", "tmp/odhcpd.leases", "tmp/hosts/odhcpd", "etc/config/firewall"]
+    for file in (router.dir / "dnsmasq.log", *(root / file for file in files)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    router.script = router.dir / "rooted.init"
+    text = INIT.read_text()
+    for place in ("/tmp/dhcp", "/tmp/odhcpd", "/tmp/hosts", "/etc/config/firewall"):
+        text = text.replace(f" {place}", f" {root}{place}")
+    router.script.write_text(text)
+    router.configure(basic(jail="1", spool_dir=spool, dns_log="file", dnsmasq_log_path=log))
+    calls = router.init("start_service")
+    expect([words[0] for words in calls].count("jail"), 1, "a jail")
+    mounts = {word for words in calls if words[0] == "mount" for word in words[1:]}
+    wanted = {f"{root}/{file}".replace("hosts/odhcpd", "hosts") for file in files} | {log, str(router.config)}
+    expect(wanted - mounts, set(), "what a jail cannot read")
+    expect(["mount_rw", spool] in calls, True, "a jail can write its spool")
+    router.configure(basic(jail="1", spool_dir=spool, dns_log="logread"))
+    calls = router.init("start_service")
+    expect([words[0] for words in calls if words[0] in ("jail", "mount", "log")], ["log"], "logread in a jail")
+    router.script = INIT
 
 
 def test_a_mistake_leaves_the_instance_alone(router):
@@ -107,6 +127,7 @@ def test_hostile_values(router):
 def test_all(router):
     test_the_shipped_configuration(router)
     test_the_instance(router)
+    test_the_jail(router)
     test_a_mistake_leaves_the_instance_alone(router)
     test_answers_of_dns_count_once(router)
     test_hostile_values(router)
