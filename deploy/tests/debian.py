@@ -134,6 +134,9 @@ def test_units(root):
         for line in (*lines, f"User={name}", f"StateDirectory={name}"):
             expect(line in text, True, f"{name}: {line}")
         allowed = re.findall(r"^(?:Ambient|CapabilityBounding)\w+=(.*)$", text, flags=re.M)
+        if name == "netmon-agent":
+            for line in ("RuntimeDirectory=netmon-agent", "RuntimeDirectoryPreserve=yes"):
+                expect(line in text, True, f"a spool in memory: {line}")
         expect(allowed, ["CAP_NET_ADMIN" if name == "netmon-agent" else ""] * 2, f"capabilities of {name}")
         print(f"{name}: exposure {exposure} of at most {most}")
 
@@ -176,13 +179,17 @@ def test_removal(root, before, accounts):
         spool.mkdir(parents=True)
         (spool / "state").write_text("x")
         (root.path / f"etc/{name}/ca.pem").write_text("x")
+    in_memory = root.path / "run/netmon-agent/spool"
+    in_memory.mkdir(parents=True)
     root.do("dpkg", "-r", *PROGRAMS)
     for name in PROGRAMS:
         expect((root.path / PROGRAMS[name][1:]).exists(), False, "the program after its removal")
         for kept in (f"etc/{name}/config.yaml", f"var/lib/{name}/spool/state"):
             expect((root.path / kept).exists(), True, f"{kept} after the removal")
+    expect(in_memory.exists(), True, "a spool in memory after the removal")
     root.do("dpkg", "-P", *PROGRAMS)
     after = root.tree()
+    expect(in_memory.parent.exists(), False, "a spool in memory after a purge")
     left = {path: mode for path, mode in after.items() if before.get(path) != mode}
     expect(left, {}, "what a purge leaves behind")
     expect(set(before) - set(after), set(), "what a purge takes too much")
@@ -225,6 +232,8 @@ BREAKS = {
     "the edited configuration after 9": edit("DEBIAN/conffiles", "/etc/netmon-agent/config.yaml\n", ""),
     "what starts by itself": edit("DEBIAN/postinst", "update-state", "enable"),
     "what a purge leaves behind": edit("DEBIAN/postrm", "rm -rf /var/lib/netmon-agent", "rm -rf"),
+    "a spool in memory after a purge": edit("DEBIAN/postrm", "/run/netmon-agent", ""),
+    "a spool in memory: Runtime": edit(UNIT, "DirectoryPreserve=yes", "DirectoryPreserve=no"),
     "accounts after a purge": edit("DEBIAN/postrm", "deluser --system", ": deluser --system"),
     "unknown-section": edit("DEBIAN/control", "Section: net", "Section: nets"),
     "nft": edit("usr/share/doc/netmon-agent/examples/nftables/netmon.nft", "group 10", "group ten"),

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use rustix::fs::statfs;
 
 use super::sample::Sample;
-use crate::host;
+use crate::{config::DEFAULT_UCI, host};
 
 /// Two clocks that tell different times by more than this were set, not skewed.
 const JUMP: Duration = Duration::from_secs(2);
@@ -38,7 +38,12 @@ impl Environment {
         warnings.extend(nearly_full(sample.conntrack));
         warnings.extend(self.clock(sample));
         let kind = spool_dir.ancestors().find_map(|dir| statfs(dir).ok()).map(|found| found.f_type as u64);
-        warnings.extend(kind.and_then(on_flash));
+        let in_memory = if Path::new(DEFAULT_UCI).exists() {
+            "/tmp/netmon-agent/spool"
+        } else {
+            "/run/netmon-agent/spool"
+        };
+        warnings.extend(kind.and_then(|kind| on_flash(kind, in_memory)));
         warnings.extend(fs::read_to_string(UCI_FIREWALL).ok().and_then(|text| offloaded(&text)));
         warnings
     }
@@ -82,10 +87,11 @@ fn nearly_full((count, most): (u64, u64)) -> Option<String> {
     })
 }
 
-fn on_flash(kind: u64) -> Option<String> {
+/// `in_memory` is where the agent's own service may write to memory.
+fn on_flash(kind: u64, in_memory: &str) -> Option<String> {
     let (_, name) = FLASH.iter().find(|(magic, _)| *magic == kind)?;
     Some(format!(
-        "the spool is on flash memory ({name}), which wears out: set spool_dir to a directory in /tmp"
+        "the spool is on flash memory ({name}), which wears out: set spool_dir to a directory in memory, {in_memory}"
     ))
 }
 
@@ -152,7 +158,8 @@ mod tests {
     fn a_full_table_and_flash_are_told_of() {
         assert!(nearly_full((90, 100)).is_some() && nearly_full((89, 100)).is_none());
         assert_eq!(nearly_full((0, 0)), None);
-        assert!(on_flash(0x2405_1905).is_some_and(|warning| warning.contains("ubifs")));
-        assert_eq!(on_flash(0x0102_1994), None, "tmpfs");
+        let warning = on_flash(0x2405_1905, "/run/x").expect("flash");
+        assert!(warning.contains("ubifs") && warning.ends_with("/run/x"), "{warning}");
+        assert_eq!(on_flash(0x0102_1994, ""), None, "tmpfs");
     }
 }
