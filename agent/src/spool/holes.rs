@@ -124,9 +124,7 @@ impl Holes {
             format!("{epoch:016x} {first} {last} {events} {}\n", cause.as_str_name())
         };
         let text: String = self.list.iter().map(line).collect();
-        let new = self.path.with_extension("new");
-        fs::write(&new, text)?;
-        fs::rename(&new, &self.path)
+        super::write_anew(&self.path, &text)
     }
 }
 

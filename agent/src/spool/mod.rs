@@ -242,7 +242,7 @@ impl Spool {
 
     /// Writes down that the agent ran at this time, for the gap that its next start reports.
     pub fn stamp(&mut self, now_us: i64) {
-        if let Err(error) = fs::write(self.config.dir.join(STAMP_FILE), format!("{now_us}\n")) {
+        if let Err(error) = write_anew(&self.config.dir.join(STAMP_FILE), &format!("{now_us}\n")) {
             self.note_failure(&error);
         }
     }
@@ -324,6 +324,13 @@ pub fn read_segment(bytes: Vec<u8>) -> (Vec<(u64, u32)>, u64) {
         records.push((record.sequence, record.events));
     }
     (records, scan.damaged + u64::from(scan.broken_tail))
+}
+
+/// Puts a new file in the place of an old one, so that one of them is there whole whatever happens.
+fn write_anew(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
 }
 
 fn read_stamp(dir: &Path) -> Option<i64> {

@@ -303,6 +303,19 @@ fn the_next_run_knows_when_this_one_was_alive() {
 }
 
 #[test]
+fn the_old_stamp_is_whole_until_the_new_one_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path(), 7);
+    spool.stamp(1_700_000_000_000_000);
+    // Who opened the old one reads all of it, however far the new one is.
+    let mut old = File::open(dir.path().join("spool/last-run")).expect("stamped");
+    spool.stamp(1_800_000_000_000_000);
+    assert_eq!(io::read_to_string(&mut old).expect("read"), "1700000000000000\n");
+    drop(spool);
+    assert_eq!(open(dir.path(), 8).previous_run_us(), Some(1_800_000_000_000_000));
+}
+
+#[test]
 fn arbitrary_bytes_are_read_without_harm() {
     let (records, damaged) = read_segment(vec![0x08; 100_000]);
     assert_eq!((records.len(), damaged), (0, 1));
