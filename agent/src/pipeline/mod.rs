@@ -87,7 +87,7 @@ async fn run_with<S: Source>(
 
     loop {
         store.append(&mut events);
-        store.regulate(&mut feed, config.report_interval);
+        store.regulate(&mut feed, config.report_interval, Instant::now(), host::now_us());
         transport.pump(&mut store.spool);
         tokio::select! {
             () = feed.step(&mut events) => {}
@@ -246,8 +246,8 @@ fn beat<S: Source, O: FnMut(&MonitorConfig) -> Result<S, S::Error>>(
 struct Store {
     spool: Spool,
     losses: Losses,
-    /// Since when progress reports are left out.
-    skipping_since_us: Option<i64>,
+    /// Since when progress reports are left out. No time of day: the clock may be set meanwhile.
+    skipping_since: Option<Instant>,
     sync_wanted: bool,
     last_sync: Option<Instant>,
     /// Reports of the sync that is under way were lost: its end must not be told, or the server would take
@@ -266,7 +266,7 @@ impl Store {
         Self {
             spool,
             losses,
-            skipping_since_us: None,
+            skipping_since: None,
             sync_wanted: false,
             last_sync: None,
             sync_void: false,
@@ -357,10 +357,12 @@ impl Store {
         &mut self,
         feed: &mut Feed<S, O>,
         round: Duration,
+        now: Instant,
+        now_us: i64,
     ) {
         self.sync_wanted |= self.spool.take_sync_wanted();
-        if self.skipping_since_us.is_none() && self.spool.pressure() {
-            self.skipping_since_us = Some(host::now_us());
+        if self.skipping_since.is_none() && self.spool.pressure() {
+            self.skipping_since = Some(now);
             feed.set_progress(false);
             warn!(
                 "the spool is nearly full: progress reports are left out until the server takes some of it"
@@ -369,17 +371,19 @@ impl Store {
         if !self.spool.relieved() {
             return;
         }
-        if let Some(from_us) = self.skipping_since_us.take() {
-            let now_us = host::now_us();
-            let rounds = u128::from(now_us.abs_diff(from_us)) / round.as_micros().max(1);
-            let rounds = u64::try_from(rounds).unwrap_or(u64::MAX).max(1);
+        if let Some(since) = self.skipping_since.take() {
+            let skipped = now.saturating_duration_since(since);
+            let skipped_us = i64::try_from(skipped.as_micros()).unwrap_or(i64::MAX);
+            let from_us = now_us.saturating_sub(skipped_us).max(0);
+            let rounds =
+                u64::try_from(skipped.as_micros() / round.as_micros().max(1)).unwrap_or(u64::MAX).max(1);
             let detail = "progress reports left out while the spool was nearly full; counted in rounds";
             self.losses.add_span(GapCause::ProgressSkipped, rounds, detail, from_us, now_us);
             feed.set_progress(true);
         }
-        let paused = self.last_sync.is_none_or(|last| last.elapsed() >= SYNC_PAUSE);
+        let paused = self.last_sync.is_none_or(|last| now.saturating_duration_since(last) >= SYNC_PAUSE);
         if paused && std::mem::take(&mut self.sync_wanted) {
-            self.last_sync = Some(Instant::now());
+            self.last_sync = Some(now);
             feed.request_sync();
         }
     }

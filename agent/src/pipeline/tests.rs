@@ -12,6 +12,8 @@ use tokio::{
 use super::*;
 use crate::conntrack::MonitorStats;
 
+mod store;
+
 #[allow(dead_code, reason = "shared with the transport's tests, which use other parts")]
 #[path = "../../tests/collector/mod.rs"]
 mod collector;
@@ -359,32 +361,4 @@ async fn a_new_configuration_takes_effect_without_a_restart() {
     assert_eq!(second.kept().hellos[0].router_id, "test", "another name takes a restart");
     assert_eq!(stage.script.borrow().opened, 2, "another LAN, another monitor");
     assert!(!dir.path().join("elsewhere").exists());
-}
-
-#[test]
-fn a_sync_with_lost_reports_never_ends() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("spool");
-    std::fs::write(&path, "in the way").expect("written");
-    let config = SpoolConfig { dir: path.clone(), max_bytes: 1 << 20, fsync: false, memory_events: 3 };
-    let mut store = Store::new(Spool::open(config, 1).expect("a spool"));
-    let sync = |step: Step, sync_id| {
-        let sync = netmon_proto::v1::TableSync { step: step.into(), sync_id };
-        Event { time_us: 1, kind: Some(Kind::TableSync(sync)) }
-    };
-    store.append(&mut vec![sync(Step::Begin, 1), event(1, 1), event(2, 1), event(3, 1)]);
-    assert_eq!(store.unwritten, 1);
-    std::fs::remove_file(&path).expect("removed");
-    store.append(&mut vec![event(4, 1), sync(Step::End, 1), event(5, 1)]);
-    store.append(&mut vec![sync(Step::End, 1), sync(Step::Begin, 2), event(6, 1), sync(Step::End, 2)]);
-
-    store.spool.start_stream(1, 0).expect("possible");
-    let told: Vec<(i32, u64)> = std::iter::from_fn(|| store.spool.next_frame(usize::MAX, usize::MAX))
-        .flat_map(|frame| netmon_proto::v1::Batch::decode(frame.payload).expect("a batch").events)
-        .filter_map(|event| match event.kind {
-            Some(Kind::TableSync(sync)) => Some((sync.step, sync.sync_id)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(told, [(1, 1), (1, 2), (2, 2)]);
 }
