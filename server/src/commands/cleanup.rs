@@ -9,7 +9,7 @@ use super::{DatabaseArgs, count, open, say};
 use crate::{
     clock::{Clock as _, SystemClock},
     domain::Micros,
-    store::{Retention, Step, Sweep},
+    store::{Retention, Step, Sweep, Swept},
 };
 
 /// After each step a server that writes beside has so long at least. In SQLite it finds the database free only in between.
@@ -30,15 +30,18 @@ fn sweep(database: DatabaseArgs, what: impl Fn(&Retention, Micros) -> Sweep) -> 
     let before = reader.size_bytes()?;
     let mut writer = store.writer()?;
     let mut sweep = what(&options.retention, SystemClock.now());
-    let removed = loop {
+    let Swept { removed, beyond } = loop {
         let began = Instant::now();
-        if let Step::Done { removed } = sweep.step(&mut writer)? {
-            break removed;
+        if let Step::Done(swept) = sweep.step(&mut writer)? {
+            break swept;
         }
         std::thread::sleep(began.elapsed().max(PAUSE_MIN));
     };
     writer.checkpoint()?;
     let removed = count(removed, "row");
     say(&format!("{removed} removed; the database had {before} bytes and has {} now", reader.size_bytes()?))?;
+    if beyond > 0 {
+        say(&format!("{}: {beyond} bytes too many", Swept::BEYOND))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

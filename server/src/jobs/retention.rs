@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::{
     clock::Clock,
     ingest::Ingest,
-    store::{Retention, Step, StoreError, Sweep, Writer},
+    store::{Retention, Step, StoreError, Sweep, Swept, Writer},
 };
 
 /// After the start, and between two sweeps.
@@ -27,12 +27,20 @@ const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// commits.
 pub async fn retention(ingest: Ingest, mut own: Option<Writer>, retention: Retention, clock: Arc<dyn Clock>) {
     let mut pause = FIRST;
+    let mut was_beyond = false;
     loop {
         tokio::time::sleep(pause).await;
         pause = if retention.max_size_bytes > 0 { EVERY_CAPPED } else { EVERY };
         match sweep(&ingest, &mut own, retention.sweep(clock.now())).await {
-            Ok(0) => {}
-            Ok(removed) => info!(removed, "rows that were kept long enough are gone"),
+            Ok(Swept { removed, beyond }) => {
+                if removed > 0 {
+                    info!(removed, "rows that were kept long enough are gone");
+                }
+                if beyond > 0 && !was_beyond {
+                    warn!(bytes_too_many = beyond, "{}", Swept::BEYOND);
+                }
+                was_beyond = beyond > 0;
+            }
             Err(error) => warn!(%error, "old rows stay for now: the next sweep tries again"),
         }
     }
@@ -42,7 +50,7 @@ pub(super) async fn sweep(
     ingest: &Ingest,
     own: &mut Option<Writer>,
     mut sweep: Sweep,
-) -> Result<u64, StoreError> {
+) -> Result<Swept, StoreError> {
     loop {
         let step = move |writer: &mut Writer| {
             let began = Instant::now();
@@ -65,7 +73,7 @@ pub(super) async fn sweep(
         sweep = back;
         match result? {
             Step::More => tokio::time::sleep((took * PAUSE).max(PAUSE_MIN)).await,
-            Step::Done { removed } => return Ok(removed),
+            Step::Done(swept) => return Ok(swept),
         }
     }
 }

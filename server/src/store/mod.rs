@@ -66,7 +66,7 @@ pub use lists::{
 };
 pub use migrate::Migrated;
 pub use reader::Reader;
-pub use retention::{Retention, Step, Sweep};
+pub use retention::{Retention, Step, Sweep, Swept};
 pub use rows::{
     Count, DeviceDetail, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry,
     HostRow, LossRow, MinuteRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow,

@@ -159,7 +159,7 @@ pub struct Sweep {
     /// How far the present task is, by id or time.
     at: i64,
     rows: i64,
-    removed: u64,
+    swept: Swept,
 }
 
 /// What a step did.
@@ -167,11 +167,23 @@ pub struct Sweep {
 pub enum Step {
     /// There is more to do.
     More,
-    /// The sweep is over; it took away so many rows.
-    Done {
-        /// Rows.
-        removed: u64,
-    },
+    /// The sweep is over.
+    Done(Swept),
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Rows that it took away.
+    pub removed: u64,
+    /// By how many bytes the database is larger than it may be, although nothing is left that may go for it.
+    pub beyond: u64,
+}
+
+impl Swept {
+    /// What [`Self::beyond`] means, and what to do.
+    pub const BEYOND: &str = "the database is larger than max_size and nothing is left that may go: sums, hosts, names and the \
+                              present day stay, expected a larger max_size";
 }
 
 /// What became of the present task.
@@ -182,6 +194,8 @@ pub(super) enum Went {
         at: i64,
     },
     Through,
+    /// There is no more of it to take, and so many bytes too many.
+    Beyond(u64),
 }
 
 impl Timed {
@@ -240,7 +254,7 @@ impl Retention {
             tasks.push(Task::Size(self.max_size_bytes));
         }
         tasks.push(Task::Space(self.max_size_bytes));
-        Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
+        Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, swept: Swept::default() }
     }
 }
 
@@ -254,7 +268,7 @@ impl Retention {
                 DNS.iter().flat_map(|table| table.tasks(before)).chain([Task::Space(0)]).collect()
             }
         };
-        Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
+        Sweep { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, swept: Swept::default() }
     }
 }
 
@@ -263,7 +277,7 @@ impl Sweep {
     #[must_use]
     pub fn of_rollups(now: Micros) -> Self {
         let tasks = vec![Task::RollUp(now.div_euclid(MINUTE_US) - LATE_MINUTES)];
-        Self { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, removed: 0 }
+        Self { tasks: tasks.into_iter(), task: None, at: 0, rows: ROWS_FIRST, swept: Swept::default() }
     }
 
     /// The next small step. After an error it can be taken again.
@@ -272,7 +286,7 @@ impl Sweep {
             self.task = self.tasks.next();
             self.at = 0;
         }
-        let Some(task) = self.task else { return Ok(Step::Done { removed: self.removed }) };
+        let Some(task) = self.task else { return Ok(Step::Done(self.swept)) };
         let (at, rows) = (self.at, self.rows);
         let began = Instant::now();
         let result = writer.maintain(|connection| match task {
@@ -294,12 +308,16 @@ impl Sweep {
         match went {
             Went::On { removed, at } => {
                 self.at = at;
-                self.removed += removed;
+                self.swept.removed += removed;
                 let slow = began.elapsed().as_millis() > STEP_MS;
                 self.rows = if slow { self.rows / 2 } else { self.rows + self.rows / 4 };
                 self.rows = self.rows.clamp(ROWS_MIN, ROWS_MAX);
             }
             Went::Through => self.task = None,
+            Went::Beyond(bytes) => {
+                self.swept.beyond = bytes;
+                self.task = None;
+            }
         }
         Ok(Step::More)
     }

@@ -57,7 +57,10 @@ pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Resul
         return Ok(Went::Through);
     }
     if matches!(connection, Connection::Postgres(_)) {
-        return days::drop_oldest(connection);
+        return Ok(match days::drop_oldest(connection)? {
+            Went::Through => Went::Beyond(excess),
+            went => went,
+        });
     }
     let mut oldest: Option<(i64, Timed)> = None;
     for table in BIG {
@@ -71,7 +74,7 @@ pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Resul
         }
     }
     // Nothing is left to take: rollups, devices and hosts stay.
-    let Some((_, table)) = oldest else { return Ok(Went::Through) };
+    let Some((_, table)) = oldest else { return Ok(Went::Beyond(excess)) };
     let name = table.table;
     let rows = rows.min((excess / ROW_BYTES).max(ROWS_MIN).cast_signed());
     let last =

@@ -4,7 +4,7 @@ use netmon_server::domain::{Changes, Micros, Observed, RouterId};
 use netmon_server::store::{DatabaseUrl, Retention, Store, StoreError, Writer};
 
 use crate::events::{dns_response, firewall_drop, lines};
-use crate::retention::{DAY, flows_at, sweep, totals};
+use crate::retention::{DAY, flows_at, sweep, sweep_to_the_end, totals};
 use crate::sample::{NOON, open, raw};
 use crate::{all_flows, opened};
 
@@ -178,7 +178,8 @@ pub(crate) fn a_cap_takes_whole_days(url: &DatabaseUrl) {
     assert!(left.len() >= 4_000 && left.len() < 24_000, "{}", left.len());
     // The oldest went; the present day stays whatever the cap.
     assert_eq!(left.last().unwrap().flow.last_seen % DAY, NOON % DAY);
-    sweep(&mut writer, &Retention { max_size_bytes: 1, ..retention }, NOON);
+    let swept = sweep_to_the_end(&mut writer, &Retention { max_size_bytes: 1, ..retention }, NOON).0;
+    assert_eq!(swept.beyond, size(&store));
     assert_eq!(all_flows(&store).len(), 4_000);
     // Yesterday's part is empty: what began before midnight may not be written yet.
     assert_eq!(days(url, "flows").len(), 3);

@@ -2,8 +2,8 @@
 
 use netmon_server::domain::{Changes, Counters, FlowRecord, MINUTE_US, Micros, Observed, RouterId};
 use netmon_server::store::{
-    DatabaseUrl, GapFilter, Page, Retention, Step, Store, StoreError, TopBy, TopFilter, TopKey, Totals,
-    Writer,
+    DatabaseUrl, GapFilter, Page, Retention, Step, Store, StoreError, Swept, TopBy, TopFilter, TopKey,
+    Totals, Writer,
 };
 
 use crate::events::{dns_response, firewall_drop, lines};
@@ -16,13 +16,19 @@ pub(crate) const DAY: Micros = 24 * 60 * MINUTE_US;
 
 /// Sweeps to the end, and gives how many rows went and in how many steps.
 pub(crate) fn sweep(writer: &mut Writer, retention: &Retention, now: Micros) -> (u64, u32) {
+    let (swept, steps) = sweep_to_the_end(writer, retention, now);
+    (swept.removed, steps)
+}
+
+/// The same, and whether it was enough.
+pub(crate) fn sweep_to_the_end(writer: &mut Writer, retention: &Retention, now: Micros) -> (Swept, u32) {
     let mut sweep = retention.sweep(now);
     let mut steps = 0;
     loop {
         steps += 1;
         assert!(steps < 100_000, "the sweep does not end");
-        if let Step::Done { removed } = sweep.step(writer).unwrap() {
-            return (removed, steps);
+        if let Step::Done(swept) = sweep.step(writer).unwrap() {
+            return (swept, steps);
         }
     }
 }
@@ -166,7 +172,7 @@ pub(crate) fn sweeps_at_once_take_nothing_twice(url: &DatabaseUrl) {
                 let mut sweep = Retention::default().sweep(NOON);
                 loop {
                     match sweep.step(&mut writer) {
-                        Ok(Step::Done { .. }) => return,
+                        Ok(Step::Done(_)) => return,
                         Ok(Step::More) | Err(StoreError::Busy) => {}
                         Err(error) => panic!("{error}"),
                     }
@@ -269,4 +275,11 @@ pub(crate) fn the_space_comes_back(url: &DatabaseUrl) {
     assert_eq!(left[0].flow.id.0, 40_000);
     assert!(totals(&store).agree());
     assert_eq!(totals(&store).flows.flows, 40_000);
+
+    // More than there is to take.
+    assert_eq!(sweep_to_the_end(&mut writer, &retention, NOON).0.beyond, 0);
+    let retention = Retention { max_size_bytes: 10_000, ..retention };
+    let swept = sweep_to_the_end(&mut writer, &retention, NOON).0;
+    assert_eq!((swept.removed, all_flows(&store).len()), (left.len() as u64, 0));
+    assert!(swept.beyond > 50_000 && swept.beyond < size(), "{swept:?}");
 }
