@@ -4,6 +4,7 @@ mod alive;
 mod listener;
 mod local;
 mod options;
+mod places;
 mod tls;
 
 use std::{
@@ -97,6 +98,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     );
     let grpc = grpc::routes(ingest.clone(), store.reader(), token.clone(), clock).await?;
     // tonic's own fallback would answer every unknown path; ours tells calls from pages.
+    let refused = app.refused.clone();
     let routes = grpc.into_axum_router().reset_fallback().merge(web::router(app));
 
     let fingerprint = tls.as_ref().map(|tls| tls.fingerprint);
@@ -115,7 +117,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
             local.stop().await;
         }
     };
-    listener::serve(listener, tls, routes, shutdown, DRAIN, || ingest.close()).await;
+    let offer = listener::Offer { tls, routes, limits: listener::Limits::default(), refused };
+    listener::serve(listener, offer, shutdown, DRAIN, || ingest.close()).await;
 
     let ended = tokio::task::spawn_blocking(move || writer.join()).await?;
     alive.abort();

@@ -9,7 +9,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -22,7 +21,6 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -88,11 +86,7 @@ impl Tls {
     }
 
     /// Looks at the first byte and shakes hands if it asks for that. None: refused, and told so.
-    pub(super) async fn greet(&self, stream: TcpStream, limit: Duration) -> io::Result<Option<Greeted>> {
-        timeout(limit, self.sort(stream)).await?
-    }
-
-    async fn sort(&self, mut stream: TcpStream) -> io::Result<Option<Greeted>> {
+    pub(super) async fn greet(&self, mut stream: TcpStream) -> io::Result<Option<Greeted>> {
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
             return Ok(None);

@@ -8,7 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use netmon_proto::v1::GapCause;
-use prometheus::{Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -37,6 +39,20 @@ impl Figures {
         let counter = IntCounter::with_opts(Opts::new(name, help))?;
         counter.inc_by(value);
         self.0.register(Box::new(counter))
+    }
+
+    fn counters<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: [(&str, u64); N],
+    ) -> prometheus::Result<()> {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        for (of, value) in values {
+            counters.with_label_values(&[of]).inc_by(value);
+        }
+        self.0.register(Box::new(counters))
     }
 
     fn gauge(&self, name: &str, help: &str, value: i64) -> prometheus::Result<()> {
@@ -143,6 +159,12 @@ fn text(app: &App, stored: Option<&Stored>) -> prometheus::Result<Vec<u8>> {
     let health = app.ingest.health();
     let figures = Figures(Registry::new_custom(Some("netmon_server".to_owned()), None)?);
     put_counts(&figures, health.counts())?;
+    figures.counters(
+        "connections_refused_total",
+        "Connections closed before their first request",
+        "cause",
+        app.refused.counts(),
+    )?;
     let queued = i64::try_from(app.ingest.queued()).unwrap_or(i64::MAX);
     figures.gauge("queue_events", "Events that wait for the writer", queued)?;
     figures.gauge("writable", "1 while what comes in is committed", i64::from(health.failing().is_none()))?;

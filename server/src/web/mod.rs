@@ -6,6 +6,7 @@
 mod api;
 mod assets;
 mod batch;
+mod connection;
 mod error;
 mod format;
 mod lists;
@@ -27,6 +28,7 @@ use axum::{
 
 use tokio::sync::Semaphore;
 
+pub use connection::{OverTls, Refusal, RefusedConnections};
 pub(crate) use error::WebError;
 pub use live_feed::LiveFeed;
 
@@ -49,6 +51,8 @@ pub struct App {
     pub enrichment: Arc<Enrichment>,
     /// Where whois questions go first; `None`: nowhere.
     pub whois_server: Option<Arc<str>>,
+    /// Connections that were refused, counted by the listener.
+    pub refused: Arc<RefusedConnections>,
     /// A place for each export that may run.
     exports: Arc<Semaphore>,
     /// A place for each HTTP batch that may be in memory.
@@ -69,7 +73,8 @@ impl App {
         let live = Arc::new(LiveFeed::new(ingest.clone()));
         let exports = Arc::new(Semaphore::new(lists::AT_ONCE));
         let bodies = Arc::new(Semaphore::new(batch::BODIES));
-        Self { ingest, reader, token, clock, live, enrichment, whois_server, exports, bodies }
+        let refused = Arc::default();
+        Self { ingest, reader, token, clock, live, enrichment, whois_server, refused, exports, bodies }
     }
 
     /// Reads from the database off the runtime's workers.

@@ -246,6 +246,8 @@ fn metrics_tell_what_came_and_what_is_missing() {
         "netmon_server_flows_open 1",
         "netmon_server_flows_kept 4",
         "netmon_server_lost{cause=\"kernel_overrun\"} 3",
+        "netmon_server_connections_refused_total{cause=\"no_request\"} 0",
+        "netmon_server_connections_refused_total{cause=\"too_many_of_one_address\"} 0",
         "netmon_server_router_silent_seconds{router=\"1\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
