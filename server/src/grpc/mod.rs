@@ -13,6 +13,9 @@ use tonic::{Request, Status, service::Routes};
 
 use crate::{auth::Token, clock::Clock, ingest::Ingest, store::Reader};
 
+/// The largest question of health and reflection, which need no token: names of services and symbols.
+const MAX_OPEN_MESSAGE_BYTES: usize = 4096;
+
 /// Everything that speaks gRPC: both services, health, and reflection in both its versions.
 ///
 /// # Errors
@@ -42,9 +45,9 @@ pub async fn routes(
     routes
         .add_service(tonic::service::interceptor::InterceptedService::new(collector, check.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(console, check))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES));
     Ok(routes.routes())
 }
 

@@ -115,7 +115,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/netmon/events/batch", axum::routing::post(batch::post))
         .route("/up", get(up))
         .route("/metrics", get(metrics::page))
-        .route("/login", get(pages::login::page).post(pages::login::submit))
+        .route("/login", pages::login::route())
         .route("/logout", axum::routing::post(pages::login::logout))
         .route("/assets/{name}", get(assets::serve))
         .fallback(error::not_found)

@@ -78,6 +78,14 @@ impl Agent {
         })
     }
 
+    /// Runs a call of some other service.
+    pub(crate) fn call<T, F: Future<Output = T>>(&self, call: impl FnOnce(Channel) -> F) -> T {
+        self.runtime.block_on(async {
+            let channel = tonic::transport::Endpoint::new(self.url.clone()).unwrap().connect().await.unwrap();
+            call(channel).await
+        })
+    }
+
     async fn client(&self) -> CollectorClient<Channel> {
         CollectorClient::connect(self.url.clone()).await.unwrap()
     }

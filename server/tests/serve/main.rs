@@ -11,6 +11,7 @@ mod manager;
 mod pressure;
 mod server;
 mod snapshots;
+mod strangers;
 mod tls;
 
 use netmon_proto::v1::{self, event::Kind};
