@@ -1,6 +1,6 @@
 //! `GET /metrics`: Prometheus text.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -24,8 +24,11 @@ use crate::{
 /// What the database may take to answer. Without its figures the others are told all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long its figures are told again: whoever asks, without a token, it is read no oftener.
+pub(super) const LASTS: Duration = Duration::from_secs(3);
+
 /// What the database knows.
-struct Stored {
+pub(super) struct Stored {
     routers: Vec<RouterRow>,
     flows: FlowFigures,
     size_bytes: u64,
@@ -136,6 +139,13 @@ fn put_stored(figures: &Figures, stored: &Stored, now: Micros) -> prometheus::Re
 
 /// Needs no token: it holds sums only, no name and no address.
 pub(super) async fn page(State(app): State<App>) -> Result<Response, WebError> {
+    let stored = app.stored.get(stored(app.clone()));
+    let stored = timeout(PATIENCE, stored).await.ok().flatten().flatten();
+    let text = text(&app, stored.as_deref()).map_err(|error| WebError::Internal(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}
+
+async fn stored(app: App) -> Option<Arc<Stored>> {
     let read = app.read(|reader| {
         Ok(Stored {
             routers: reader.routers()?,
@@ -143,16 +153,13 @@ pub(super) async fn page(State(app): State<App>) -> Result<Response, WebError> {
             size_bytes: reader.size_bytes()?,
         })
     });
-    let stored = match timeout(PATIENCE, read).await {
-        Ok(Ok(stored)) => Some(stored),
-        Ok(Err(error)) => {
+    match read.await {
+        Ok(stored) => Some(Arc::new(stored)),
+        Err(error) => {
             debug!(%error, "metrics without the database's figures");
             None
         }
-        Err(_) => None,
-    };
-    let text = text(&app, stored.as_ref()).map_err(|error| WebError::Internal(error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+    }
 }
 
 fn text(app: &App, stored: Option<&Stored>) -> prometheus::Result<Vec<u8>> {

@@ -9,6 +9,7 @@ mod batch;
 mod connection;
 mod error;
 mod format;
+mod kept;
 mod lists;
 mod live_feed;
 mod metrics;
@@ -32,6 +33,8 @@ pub use connection::{OverTls, Refusal, RefusedConnections};
 pub(crate) use error::WebError;
 pub use live_feed::LiveFeed;
 
+use kept::Kept;
+
 use crate::{auth::Token, clock::Clock, enrich::Enrichment, ingest::Ingest, store::Reader};
 
 /// What every handler may use.
@@ -53,6 +56,8 @@ pub struct App {
     pub whois_server: Option<Arc<str>>,
     /// Connections that were refused, counted by the listener.
     pub refused: Arc<RefusedConnections>,
+    /// What the metrics tell of the database; `None`: it did not answer.
+    stored: Arc<Kept<Option<Arc<metrics::Stored>>>>,
     /// A place for each export that may run.
     exports: Arc<Semaphore>,
     /// A place for each HTTP batch that may be in memory.
@@ -73,8 +78,20 @@ impl App {
         let live = Arc::new(LiveFeed::new(ingest.clone()));
         let exports = Arc::new(Semaphore::new(lists::AT_ONCE));
         let bodies = Arc::new(Semaphore::new(batch::BODIES));
-        let refused = Arc::default();
-        Self { ingest, reader, token, clock, live, enrichment, whois_server, refused, exports, bodies }
+        let (refused, stored) = (Arc::default(), Arc::new(Kept::new(metrics::LASTS)));
+        Self {
+            ingest,
+            reader,
+            token,
+            clock,
+            live,
+            enrichment,
+            whois_server,
+            refused,
+            stored,
+            exports,
+            bodies,
+        }
     }
 
     /// Reads from the database off the runtime's workers.
