@@ -12,10 +12,13 @@ use axum::{
 use hmac::{Hmac, KeyInit as _, Mac};
 use sha2::Sha256;
 
-use super::{App, WebError};
+use super::{App, OverTls, WebError};
 use crate::{auth::Token, domain::Micros};
 
 const COOKIE: &str = "netmon_session";
+/// Over TLS. The prefix makes browsers insist on `Secure` (RFC 6265bis, 4.1.3.2); and were the name the same, they would
+/// refuse the cookie of a login without TLS, on the same host, for the sake of this one.
+const SECURE_COOKIE: &str = "__Host-netmon_session";
 /// How long a login lasts, in seconds.
 const LIFE_S: i64 = 30 * 24 * 3600;
 
@@ -37,15 +40,20 @@ pub(super) async fn require(State(app): State<App>, request: Request, next: Next
 }
 
 /// The `Set-Cookie` value of a fresh login.
-pub(super) fn new_cookie(token: &Token, now: Micros) -> String {
+pub(super) fn new_cookie(token: &Token, now: Micros, over_tls: OverTls) -> String {
     let expires = now / 1_000_000 + LIFE_S;
     let signature = sign(token, expires);
-    format!("{COOKIE}={expires}.{signature}; Path=/; Max-Age={LIFE_S}; HttpOnly; SameSite=Strict")
+    cookie(over_tls, &format!("{expires}.{signature}"), LIFE_S)
 }
 
-/// The `Set-Cookie` value of a logout.
-pub(super) fn end_cookie() -> String {
-    format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict")
+/// The `Set-Cookie` values of a logout: over TLS a browser sends both.
+pub(super) fn end_cookies() -> [String; 2] {
+    [false, true].map(|over_tls| cookie(OverTls(over_tls), "", 0))
+}
+
+fn cookie(over_tls: OverTls, value: &str, life_s: i64) -> String {
+    let (name, secure) = if over_tls.0 { (SECURE_COOKIE, "; Secure") } else { (COOKIE, "") };
+    format!("{name}={value}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}")
 }
 
 fn has_session(token: &Token, headers: &HeaderMap, now: Micros) -> bool {
@@ -54,8 +62,8 @@ fn has_session(token: &Token, headers: &HeaderMap, now: Micros) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='))
-        .any(|value| is_valid(token, value, now))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .any(|(name, value)| [COOKIE, SECURE_COOKIE].contains(&name) && is_valid(token, value, now))
 }
 
 fn is_valid(token: &Token, value: &str, now: Micros) -> bool {
@@ -86,7 +94,7 @@ mod tests {
     use super::*;
 
     fn value(token: &Token, now: Micros) -> String {
-        let cookie = new_cookie(token, now);
+        let cookie = new_cookie(token, now, OverTls(false));
         cookie.strip_prefix("netmon_session=").unwrap().split(';').next().unwrap().to_owned()
     }
 

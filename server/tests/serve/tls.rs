@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use netmon_server::cert::Authority;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use time::OffsetDateTime;
 
-use crate::server::{Server, TOKEN};
+use crate::server::{Server, TOKEN, agent};
 
 /// A CA and the certificate that a server shows.
 struct Certified {
@@ -176,6 +177,59 @@ fn tls_where_the_server_has_none_says_so() {
     let secret = url(&server, "https", "127.0.0.1");
     let said = ["does not speak TLS", "write http:// in server_url", "netmon-server cert"];
     check(&config(&secret, Some(&certified.ca()), None), &said);
+}
+
+/// The cookies that a login or a logout over TLS sets.
+fn cookies(server: &Server, ca: &Path, path: &str) -> Vec<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let name = "127.0.0.1".try_into().unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(server.url.trim_start_matches("https://")).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, stream);
+    let form = format!("token={TOKEN}");
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().filter_map(|line| line.strip_prefix("set-cookie: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_session_begun_over_tls_is_for_tls() {
+    let certified = Certified::new("127.0.0.1", today());
+    let (both, only) = (certified.serve(&[]), certified.serve(&["--tls-only"]));
+    for server in [&both, &only] {
+        let cookies = cookies(server, &certified.ca(), "/login");
+        let [cookie] = &cookies[..] else { panic!("{cookies:?}") };
+        assert!(cookie.starts_with("__Host-netmon_session=") && cookie.ends_with("; Secure"), "{cookie}");
+    }
+    let cookie = cookies(&both, &certified.ca(), "/login").remove(0);
+    let session = cookie.split(';').next().unwrap();
+    let plain = || agent().get(url(&both, "http", "127.0.0.1")).header("Accept", "text/html");
+    assert_eq!(plain().call().unwrap().status().as_u16(), 303);
+    assert_eq!(plain().header("Cookie", session).call().unwrap().status().as_u16(), 200);
+    // A browser without TLS would not take it: it gets the other one.
+    let login =
+        agent().post(url(&both, "http", "127.0.0.1") + "/login").send_form([("token", TOKEN)]).unwrap();
+    let cookie = login.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("netmon_session=") && !cookie.contains("Secure"), "{cookie}");
+    let ended = cookies(&both, &certified.ca(), "/logout");
+    assert!(
+        ended.len() == 2 && ended.iter().all(|cookie| cookie.contains("=; Path=/; Max-Age=0;")),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -7,14 +7,14 @@ use axum::{
     Form, RequestExt as _,
     extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Redirect, Response},
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
     routing::{MethodRouter, get},
 };
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{App, WebError, render};
-use crate::web::session;
+use crate::web::{OverTls, session};
 
 /// A wrong token costs its sender so long.
 const WRONG_TOKEN_DELAY: Duration = Duration::from_millis(500);
@@ -47,12 +47,13 @@ async fn page() -> Result<Response, WebError> {
 
 /// `POST /login`.
 async fn submit(State(app): State<App>, request: Request) -> Result<Response, WebError> {
+    let over_tls = request.extensions().get().copied().unwrap_or(OverTls(false));
     let login = match read(request).await {
         Ok(login) => login,
         Err(refusal) => return Ok(refusal),
     };
     if app.token.accepts(login.token.trim()) {
-        let cookie = session::new_cookie(&app.token, app.clock.now());
+        let cookie = session::new_cookie(&app.token, app.clock.now(), over_tls);
         return Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response());
     }
     tokio::time::sleep(WRONG_TOKEN_DELAY).await;
@@ -69,7 +70,8 @@ async fn read(request: Request) -> Result<Login, Response> {
 
 /// `POST /logout`.
 pub(in crate::web) async fn logout() -> Response {
-    ([(header::SET_COOKIE, session::end_cookie())], Redirect::to("/login")).into_response()
+    let cookies = session::end_cookies().map(|cookie| (header::SET_COOKIE, cookie));
+    (AppendHeaders(cookies), Redirect::to("/login")).into_response()
 }
 
 #[cfg(test)]
