@@ -81,7 +81,7 @@ impl Health {
         }
     }
 
-    pub(super) fn set_failing(&self, why: Option<String>) {
+    pub(crate) fn set_failing(&self, why: Option<String>) {
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 }
