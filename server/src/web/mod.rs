@@ -35,7 +35,9 @@ pub use live_feed::LiveFeed;
 
 use kept::Kept;
 
-use crate::{auth::Token, clock::Clock, enrich::Enrichment, ingest::Ingest, store::Reader};
+use crate::{
+    auth::Token, clock::Clock, engine::LiveSnapshot, enrich::Enrichment, ingest::Ingest, store::Reader,
+};
 
 /// What every handler may use.
 #[derive(Clone)]
@@ -100,9 +102,21 @@ impl App {
         body: impl FnOnce(&Reader) -> Result<T, WebError> + Send + 'static,
     ) -> Result<T, WebError> {
         let reader = self.reader.clone();
-        let result = tokio::task::spawn_blocking(move || body(&reader)).await;
-        result.map_err(|error| WebError::Internal(error.to_string()))?
+        blocking(move || body(&reader)).await?
     }
+
+    /// Looks at all that is open off the runtime's workers: there may be a hundred thousand.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&LiveSnapshot) -> T + Send + 'static,
+    ) -> Result<T, WebError> {
+        let snapshot = self.live.snapshot().await;
+        blocking(move || look(&snapshot)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WebError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| WebError::Internal(error.to_string()))
 }
 
 /// All HTTP routes.

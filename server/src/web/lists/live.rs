@@ -3,6 +3,7 @@
 use super::{DEFAULT_LIMIT, FlowItem, List, decoded, params::list_params};
 use crate::{
     cursor,
+    engine::LiveSnapshot,
     store::Position,
     web::{App, WebError},
 };
@@ -18,7 +19,15 @@ pub(in crate::web) async fn live(app: &App, params: &LiveParams) -> Result<List<
     let asked = params.own_without_paging();
     let before = cursor.map(|text| decoded("live", &asked, text)).transpose()?;
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    let snapshot = app.live.snapshot().await;
+    app.look(move |snapshot| newest(snapshot, &asked, before, limit)).await
+}
+
+fn newest(
+    snapshot: &LiveSnapshot,
+    asked: &LiveParams,
+    before: Option<Position>,
+    limit: usize,
+) -> List<FlowItem> {
     let mut open: Vec<_> = snapshot.flows.iter().filter(|flow| flow.ended_at.is_none()).collect();
     let total = open.len() as u64;
     open.sort_unstable_by_key(|flow| std::cmp::Reverse(flow.record.id));
@@ -28,7 +37,7 @@ pub(in crate::web) async fn live(app: &App, params: &LiveParams) -> Result<List<
     let next = open
         .last()
         .filter(|_| more)
-        .map(|flow| cursor::encode("live", &asked, Position::after_id(flow.record.id.0)));
+        .map(|flow| cursor::encode("live", asked, Position::after_id(flow.record.id.0)));
     let items = open.into_iter().map(|flow| FlowItem::new(flow.router.to_string(), &flow.record)).collect();
-    Ok(List { items, next, total, total_capped: false })
+    List { items, next, total, total_capped: false }
 }

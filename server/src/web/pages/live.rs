@@ -1,6 +1,6 @@
 //! The first page: what is open now, kept up to date by server-sent events.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -40,8 +40,9 @@ pub(in crate::web) async fn page(
         Err(error) => return Ok(WebError::BadRequest(error.body_text()).into_page()),
     };
     let routers = app.read(|reader| Ok(reader.router_names()?)).await?;
-    let snapshot = app.live.snapshot().await;
-    let table = table(&snapshot, &query, app.clock.now());
+    let now = app.clock.now();
+    let asked = query.clone();
+    let table = app.look(move |snapshot| table(snapshot, &asked, now)).await?;
     render(&LivePage { frame: Frame::new(&app, "live"), query, routers, table, max_rows: MAX_ROWS })
 }
 
@@ -69,6 +70,7 @@ pub(in crate::web) async fn events(
 }
 
 fn updates(app: App, query: LiveQuery) -> impl Stream<Item = Result<Event, Infallible>> {
+    let query = Arc::new(query);
     async_stream::stream! {
         let mut known: HashMap<i64, LiveRow> = HashMap::new();
         let mut order: Option<Vec<i64>> = None;
@@ -77,8 +79,9 @@ fn updates(app: App, query: LiveQuery) -> impl Stream<Item = Result<Event, Infal
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let snapshot = app.live.snapshot().await;
-            let table = table(&snapshot, &query, app.clock.now());
+            let (query, now) = (query.clone(), app.clock.now());
+            // It failed, as standard error tells; the browser connects again.
+            let Ok(table) = app.look(move |snapshot| table(snapshot, &query, now)).await else { break };
             let failing = app.ingest.health().failing();
 
             let ids: Vec<i64> = table.rows.iter().map(|row| row.id).collect();
