@@ -4,7 +4,7 @@ use std::{ffi::OsString, fs::File, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DatabaseArgs, misuse, open, say};
+use super::{DatabaseArgs, make_private, misuse, open, say};
 use crate::store::DatabaseUrl;
 
 pub(super) fn backup(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCode> {
@@ -26,6 +26,7 @@ pub(super) fn backup(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCo
         std::fs::remove_file(part).with_context(|| format!("{}: cannot be removed", part.display()))?;
     }
     let store = open(&options)?;
+    make_private(part)?;
     store.backup_into(part).with_context(|| format!("{}: cannot be written", part.display()))?;
     File::open(part)?.sync_all()?;
     std::fs::rename(part, to).with_context(|| format!("{}: cannot be named so", to.display()))?;

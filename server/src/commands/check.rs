@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DatabaseArgs, count, misuse, open, say};
+use super::{DatabaseArgs, count, make_private, misuse, open, say};
 use crate::store::{self, DatabaseUrl};
 
 pub(super) fn check(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
@@ -36,6 +36,7 @@ pub(super) fn salvage(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitC
             to.display()
         ));
     }
+    make_private(to)?;
     let salvaged = store::salvage(damaged, to)
         .with_context(|| format!("{}: nothing of it can be read", damaged.display()))?;
     let mut unreadable = 0;

@@ -8,7 +8,12 @@ mod import;
 mod migrate;
 mod snapshot;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 
@@ -157,6 +162,18 @@ fn open(options: &Options) -> anyhow::Result<Store> {
         ));
     }
     open_or_make(options)
+}
+
+/// Makes an empty file that this user alone may read, for a copy of the database: everyone's connections are in it.
+/// SQLite takes an empty file for a new one, and gives its log the same mode.
+fn make_private(path: &Path) -> anyhow::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("{}: cannot be made", path.display()))?;
+    Ok(())
 }
 
 /// So many of these.

@@ -69,7 +69,7 @@ impl Store {
         Ok(findings)
     }
 
-    /// Copies a SQLite database, one consistent state of it, into a file that does not exist yet. The copy has no empty
+    /// Copies a SQLite database, one consistent state of it, into a file that does not exist yet or is empty. The copy has no empty
     /// pages. Commits go on meanwhile.
     pub fn backup_into(&self, path: &Path) -> Result<(), StoreError> {
         let Some(path) = path.to_str() else {

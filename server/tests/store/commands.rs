@@ -1,6 +1,7 @@
 //! The commands beside `serve`, run as they are called: exit code, words, and what became of the database.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -202,6 +203,24 @@ pub(crate) fn check_and_recompute_say_what_they_found(url: &DatabaseUrl) {
     assert_eq!(out, "flows: host_id of 1 row is not in remote_hosts\n");
 }
 
+/// With the umask that lets everybody read what a program makes.
+fn run_with_usual_umask(args: &[&str]) -> (i32, String, String) {
+    let program = env!("CARGO_BIN_EXE_netmon-server");
+    let output = Command::new("sh")
+        .args(["-c", "umask 022 && exec \"$@\"", "sh", program])
+        .args(args)
+        .env_remove("NETMON_LOG")
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// What others may do with a file, and its owner.
+fn mode(path: &str) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
 /// Told on SQLite.
 pub(crate) fn backup_and_salvage_say_what_they_wrote(url: &DatabaseUrl) {
     let (store, mut writer, router) = opened(url);
@@ -209,8 +228,9 @@ pub(crate) fn backup_and_salvage_say_what_they_wrote(url: &DatabaseUrl) {
     let directory = tempfile::tempdir().unwrap();
     let name = |file: &str| directory.path().join(file).to_str().unwrap().to_owned();
     let (copy, url) = (name("copy.db"), url.to_string());
-    let (code, out, err) = run(["backup", "--database-url", &url, &copy]);
+    let (code, out, err) = run_with_usual_umask(&["backup", "--database-url", &url, &copy]);
     assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(mode(&copy), 0o600);
     assert_eq!(out, format!("{copy}: {} bytes\n", std::fs::metadata(&copy).unwrap().len()));
     let copied = Store::open(&DatabaseUrl::Sqlite(copy.clone().into())).unwrap();
     assert_eq!(all_flows(&copied), all_flows(&store));
@@ -218,8 +238,10 @@ pub(crate) fn backup_and_salvage_say_what_they_wrote(url: &DatabaseUrl) {
     let expected = format!("netmon-server: {copy}: expected a file that does not exist\n");
     assert_eq!((code, out.as_str(), err), (2, "", expected));
 
-    let (code, out, err) = run(["check", "--database-url", &url, "--salvage", &name("new.db")]);
+    let salvage = ["check", "--database-url", &url, "--salvage", &name("new.db")];
+    let (code, out, err) = run_with_usual_umask(&salvage);
     assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(mode(&name("new.db")), 0o600);
     assert!(out.lines().any(|line| line == "flows: 1 row"), "{out}");
     assert!(out.lines().any(|line| line == "dns_queries: 0 rows"), "{out}");
 }
