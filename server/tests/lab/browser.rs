@@ -77,6 +77,12 @@ impl Browser {
         self.call("Emulation.setScriptExecutionDisabled", json!({ "value": !on })).map(drop)
     }
 
+    /// Makes the screen so wide, in CSS pixels, as a phone's is.
+    pub(crate) fn set_width(&mut self, width: u32) -> anyhow::Result<()> {
+        let screen = json!({ "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+        self.call("Emulation.setDeviceMetricsOverride", screen).map(drop)
+    }
+
     /// The value of a JavaScript expression on the page.
     pub(crate) fn evaluate(&mut self, expression: &str) -> anyhow::Result<Value> {
         let answer =

@@ -16,6 +16,8 @@ use crate::wait;
 
 /// For anything to show on the page, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
+/// The width without scrolling sideways that WCAG 2.1 asks for (1.4.10), in CSS pixels; today's phones have 360 and more.
+const NARROW: u32 = 320;
 /// Bytes of one round, downwards. Large enough to change the two figures that the page prints.
 const ROUND: u32 = 2_000_000;
 
@@ -49,6 +51,50 @@ pub(crate) fn follows_a_connection(site: &Site) -> anyhow::Result<()> {
     })?;
     ensure!(html.contains("<table id=\"live\""), "a row without its table: {html}");
     println!("without JavaScript: {} rows", html.matches("<tr data-id").count());
+    drop((conversation, lab));
+    Ok(())
+}
+
+/// Nothing of any page is wider than a small phone, not even a part that could be scrolled by itself.
+pub(crate) fn fits_a_narrow_screen(site: &Site) -> anyhow::Result<()> {
+    let lab = Lab::start(site)?;
+    let mut browser = Browser::start(&site.directory)?;
+    browser.set_width(NARROW)?;
+    log_in(&mut browser)?;
+    let service = conversation::serve_tcp(Place::Wan, SocketAddr::new(WAN_V4[0], 0))?;
+    let from = SocketAddr::new(LAN_V4[0], 0);
+    let mut conversation = Place::Lan.within(|| Conversation::open(Carrier::Tcp, from, service))?;
+    conversation.round(100, ROUND)?;
+    more_than(&mut browser, service, 0.0)?;
+
+    let host = format!("/hosts/{}", service.ip());
+    for path in [
+        "/",
+        "/flows",
+        "/dns",
+        "/drops",
+        "/devices",
+        "/devices/1",
+        "/hosts",
+        &host,
+        "/domains",
+        "/routers",
+        "/gaps",
+    ] {
+        browser.navigate(&format!("{SERVER_URL}{path}"))?;
+        wait::until("the page is there", LIMIT, || {
+            let ready = format!("document.readyState === 'complete' && location.pathname === '{path}'");
+            Ok((browser.evaluate(&ready)? == json!(true)).then_some(()))
+        })?;
+        let heading = browser.evaluate("document.querySelector('h1').textContent")?;
+        ensure!(heading != json!("Not found"), "{path} is not there");
+        let wide = browser.evaluate(&format!(
+            "[...document.querySelectorAll('body *')]
+                .filter((element) => element.getBoundingClientRect().right > {NARROW}.5)
+                .map((element) => element.outerHTML.slice(0, 80))"
+        ))?;
+        ensure!(wide == json!([]), "{path} ({heading}): {wide}");
+    }
     drop((conversation, lab));
     Ok(())
 }
