@@ -108,6 +108,10 @@ pub struct RouterUpdate {
     pub warnings: Option<String>,
 }
 
+/// The epoch under which servers that share a database count their commits of a router; no agent's run has it. A server
+/// whose count is not the stored one holds flows in memory that another one has written since: its commit fails.
+pub const WRITES: u64 = 0;
+
 /// A cursor moves on. The commit fails as a whole if the stored one is not at `from` (another server has
 /// taken the router over).
 #[derive(Clone, Debug, PartialEq, Eq)]

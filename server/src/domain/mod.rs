@@ -8,7 +8,7 @@ mod flow;
 pub use baseline::{BASELINE_READS_US, BASELINE_US, Baseline, Baselines};
 pub use changes::{
     Changes, CursorMove, DeviceTouch, GapRow, HostMinuteDelta, HostName, HostTouch, HttpBatch, MinuteDelta,
-    NamedFlow, RawEvent, RouterUpdate,
+    NamedFlow, RawEvent, RouterUpdate, WRITES,
 };
 pub use events::{
     DnsAnswer, DnsBucket, DnsData, DnsResponse, FirewallDrop, Health, HealthMinute, Hook, Identity,

@@ -25,7 +25,7 @@ use router::{RouterState, Tenant};
 use crate::{
     domain::{
         Changes, CursorMove, FlowId, FlowRecord, GapRow, HttpBatch, KnownAnswer, Mac, Micros, NamedFlow,
-        Observed, RawEvent, RouterId, RouterUpdate,
+        Observed, RawEvent, RouterId, RouterUpdate, WRITES,
     },
     ingest::{Checked, FlowReport, Observation},
 };
@@ -154,6 +154,12 @@ impl Engine {
         }
     }
 
+    /// Whether the next changes have something that rests on what is in memory of a router, see [`WRITES`].
+    #[must_use]
+    pub fn is_written(&self, router: RouterId) -> bool {
+        self.pending.cursors.contains_key(&(router, WRITES))
+    }
+
     /// Records that something is missing.
     pub fn gap(&mut self, gap: GapRow) {
         self.pending.gap(gap);
@@ -199,6 +205,10 @@ impl Engine {
             for flow_id in state.tuples.gone(&state.open, now) {
                 Self::end_unseen(state, &mut self.pending, &mut self.recent, flow_id, now);
             }
+        }
+        if let Some(writes) = state.cursors.get_mut(&WRITES) {
+            self.pending.move_cursor(batch.router, WRITES, *writes, *writes + 1);
+            *writes += 1;
         }
         if batch.refused > 0 {
             self.pending.gap(GapRow {

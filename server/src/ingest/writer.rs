@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{Ack, BatchWork, Health, HelloWork, Ingest, IngestError, Reply, Welcome, printable, queue::Work};
 use crate::{
     clock::Clock,
-    domain::{Changes, GapRow, HttpBatch, MINUTE_US, Micros, RouterId, RouterUpdate},
+    domain::{Changes, GapRow, HttpBatch, MINUTE_US, Micros, RouterId, RouterUpdate, WRITES},
     engine::{Applied, CheckedBatch, Engine, Known},
     store::{AttachedRouter, StoreError, Writer},
 };
@@ -146,15 +146,30 @@ impl Task {
         Ok(Welcome { router, last_sequence })
     }
 
+    /// Has the router in memory as it is stored.
     fn attach(&mut self, name: &str, now: Micros) -> Result<RouterId, StoreError> {
-        if let Some(router) = self.engine.router_named(name) {
+        if let Some(router) = self.engine.router_named(name)
+            && self.is_as_stored(router)?
+        {
             return Ok(router);
         }
         let attached = self.writer.attach_router(name, now)?;
         info!(router = name, open_flows = attached.open.len(), "router attached");
-        let AttachedRouter { id: _, open, ended, holders, answers } = attached;
-        self.engine.attach(attached.id, name, Known { open, ended, holders, answers });
-        Ok(attached.id)
+        let AttachedRouter { id, writes, open, ended, holders, answers } = attached;
+        self.engine.attach(id, name, Known { open, ended, holders, answers });
+        if self.writer.is_shared() {
+            self.engine.load_cursor(id, WRITES, writes.is_some(), writes.unwrap_or(0));
+        }
+        Ok(id)
+    }
+
+    /// Whether no other server has written of a router since this one attached it. An agent that went to another
+    /// server and came back, or whose batches are spread over several, would else be compared with flows of long ago.
+    fn is_as_stored(&mut self, router: RouterId) -> Result<bool, StoreError> {
+        // What is about to be written was compared when it was taken, and is again in its transaction.
+        Ok(!self.writer.is_shared()
+            || self.engine.is_written(router)
+            || self.engine.cursor(router, WRITES) == self.writer.cursor(router, WRITES)?)
     }
 
     fn batch(&mut self, mut batch: BatchWork, waiting: &mut Vec<Waiting>) {

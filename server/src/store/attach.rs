@@ -9,7 +9,7 @@ use super::address::Address;
 use super::connection::{Connection, on_backend};
 use super::schema::{device_addresses, devices, dns_answers, dns_queries, domains};
 use super::{StoreError, flow_reads, router};
-use crate::domain::{FlowRecord, KnownAnswer, Mac, Micros, RouterId};
+use crate::domain::{FlowRecord, KnownAnswer, Mac, Micros, RouterId, WRITES};
 
 /// The last flows that may still get a name, or whose tuple may be reported late.
 const ENDED: i64 = 4096;
@@ -21,6 +21,8 @@ const QUESTIONS: i64 = 20_000;
 pub struct AttachedRouter {
     /// Its row id.
     pub id: RouterId,
+    /// How many commits there were of it, see [`WRITES`]; `None`: nobody counted.
+    pub writes: Option<u64>,
     /// Its open flows, in the order of their ids.
     pub open: Vec<FlowRecord>,
     /// The flows that ended last, the newest first.
@@ -40,6 +42,8 @@ pub(super) fn attach(
     let id = router::find_or_create(connection, name, now)?;
     Ok(AttachedRouter {
         id,
+        // First: what another server commits while the rest is read must make the count wrong, not right.
+        writes: router::cursor(connection, id, WRITES)?,
         open: flow_reads::open_flows_of(connection, id)?,
         ended: flow_reads::last_ended_of(connection, id, ENDED)?,
         holders: holders(connection, id)?,

@@ -6,7 +6,7 @@ use super::StoreError;
 use super::connection::{Connection, on_backend};
 use super::schema::{ingest_cursors, routers};
 use super::text::{clean, clean_optional};
-use crate::domain::{CursorMove, Micros, RouterId, RouterUpdate};
+use crate::domain::{CursorMove, Micros, RouterId, RouterUpdate, WRITES};
 
 /// What a [`RouterUpdate`] sets; `None` leaves the column alone.
 #[derive(AsChangeset)]
@@ -88,7 +88,9 @@ pub(super) fn cursor(
 
 /// Whether any run of an agent is committed.
 pub(super) fn has_cursor(connection: &mut Connection, router: RouterId) -> Result<bool, StoreError> {
-    let any = ingest_cursors::table.filter(ingest_cursors::router_id.eq(router.0));
+    let any = ingest_cursors::table
+        .filter(ingest_cursors::router_id.eq(router.0))
+        .filter(ingest_cursors::epoch.ne(WRITES.cast_signed()));
     Ok(on_backend!(connection, |c| diesel::select(diesel::dsl::exists(any)).get_result(c))?)
 }
 

@@ -96,6 +96,12 @@ impl Writer {
         matches!(self.url, DatabaseUrl::Postgres(_))
     }
 
+    /// Whether another server may write to the same database.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Postgres(_))
+    }
+
     /// Makes room for the rows of this day and the next. Asked for at the start, and by every sweep of retention.
     pub fn begin_day(&mut self, now: Micros) -> Result<(), StoreError> {
         self.maintain(|connection| days::begin(connection, now)).map(drop)

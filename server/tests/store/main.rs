@@ -25,6 +25,7 @@ mod postgres;
 mod proxy;
 mod reads;
 mod retention;
+mod rivals;
 mod rollups;
 mod sample;
 mod schema;
@@ -131,6 +132,10 @@ const POSTGRES_STORIES: &[(&str, Story)] = stories![
     days::a_day_waits_for_its_open_flows,
     days::there_is_a_part_for_every_row,
     days::a_cap_takes_whole_days,
+    rivals::an_agent_comes_back_with_a_new_run,
+    rivals::an_agent_comes_back_with_the_same_run,
+    rivals::the_last_words_of_a_run_come_late,
+    rivals::posts_may_go_to_any_server,
     snapshots::a_server_takes_new_ids_on_a_new_day,
     schema::both_databases_have_the_same_columns,
     failures::a_read_only_postgres_counts_as_full

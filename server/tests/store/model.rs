@@ -98,7 +98,7 @@ impl<'a> History<'a> {
     fn restart(&mut self) {
         self.writer = self.store.writer().unwrap();
         self.engine = Engine::default();
-        let AttachedRouter { id, open, ended, holders, answers } =
+        let AttachedRouter { id, writes: _, open, ended, holders, answers } =
             self.writer.attach_router(&self.name, self.now).unwrap();
         self.router = id;
         self.engine.attach(id, &self.name, Known { open, ended, holders, answers });
