@@ -223,13 +223,17 @@ impl FlowName {
     /// answers may be forgotten by now.
     #[must_use]
     pub fn is_better_than(&self, known: Option<&Self>) -> bool {
-        let by_valid =
-            |name: &Self| matches!(name.reason, NameReason::OnlyCandidate | NameReason::SeveralCandidates);
         match known {
             None => true,
             Some(known) if known == self => false,
-            Some(known) => self.domain.is_some() && (by_valid(self) || !by_valid(known)),
+            Some(known) => self.domain.is_some() && (self.is_by_valid() || !known.is_by_valid()),
         }
+    }
+
+    /// Whether an answer told it that was valid when the flow began.
+    #[must_use]
+    pub fn is_by_valid(&self) -> bool {
+        matches!(self.reason, NameReason::OnlyCandidate | NameReason::SeveralCandidates)
     }
 }
 

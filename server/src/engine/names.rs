@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::domain::{DnsData, DnsResponse, FlowName, Identity, KnownAnswer, Mac, Micros, NameReason};
 
@@ -82,8 +82,8 @@ pub(super) struct Names {
     /// Who asked for an address; none: more than one did.
     asked: FxHashMap<IpAddr, Option<Who>>,
     recent: VecDeque<RecentFlow>,
-    /// Addresses that were answered since the flows were last looked through.
-    fresh: FxHashSet<IpAddr>,
+    /// Addresses that were answered since the flows were last looked through, and when at first.
+    fresh: FxHashMap<IpAddr, Micros>,
 }
 
 impl Names {
@@ -133,7 +133,7 @@ impl Names {
             if let DnsData::Address(address) = answer.data {
                 let answer = Answer::new(domain.clone(), time, ttl_s);
                 self.remember(who, address, answer);
-                self.fresh.insert(address);
+                self.fresh.entry(address).and_modify(|at| *at = time.min(*at)).or_insert(time);
             }
         }
     }
@@ -180,7 +180,7 @@ impl Names {
         let place = answers.partition_point(|known| known.at <= answer.at);
         answers.insert(place, answer);
         if answers.len() > ANSWERS {
-            answers.pop_front();
+            make_room(answers);
         }
     }
 
@@ -219,7 +219,12 @@ impl Names {
         let fresh = std::mem::take(&mut self.fresh);
         let mut recent = std::mem::take(&mut self.recent);
         let mut named = Vec::new();
-        for flow in recent.iter_mut().filter(|flow| fresh.contains(&flow.responder)) {
+        // A name by valid answers does not depend on what was asked later, and some of its answers may be forgotten.
+        let may_gain = |flow: &RecentFlow| {
+            let settled = flow.name.as_ref().is_some_and(FlowName::is_by_valid);
+            fresh.get(&flow.responder).is_some_and(|at| !settled || *at <= flow.first_seen)
+        };
+        for flow in recent.iter_mut().filter(|flow| may_gain(flow)) {
             let name = self.name_of(flow.device, flow.responder, flow.first_seen);
             if name.as_ref().is_some_and(|name| name.is_better_than(flow.name.as_ref())) {
                 flow.name = name;
@@ -236,6 +241,24 @@ impl Answer {
         let valid = ttl_s.map_or(UNKNOWN_TTL_US, |ttl| Micros::from(ttl) * SECOND_US);
         Self { domain, at, valid_until: at.saturating_add(valid) }
     }
+}
+
+/// Forgets one answer, and rather one that was repeated than the only one of its domain.
+fn make_room(answers: &mut VecDeque<Answer>) {
+    // Asked again before it had expired, and nothing else between: the two are one answer that was valid longer.
+    let joined = |place: &usize| {
+        let (one, next) = (&answers[*place], &answers[*place + 1]);
+        one.domain == next.domain && next.at <= one.valid_until
+    };
+    if let Some(place) = (0..answers.len() - 1).find(joined) {
+        if let Some(next) = answers.remove(place + 1) {
+            answers[place].valid_until = next.valid_until.max(answers[place].valid_until);
+        }
+        return;
+    }
+    let repeated =
+        |place: &usize| answers.range(*place + 1..).any(|later| later.domain == answers[*place].domain);
+    answers.remove((0..answers.len()).find(repeated).unwrap_or(0));
 }
 
 /// Judges the answers of one device for one address, in the order of their times.

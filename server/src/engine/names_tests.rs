@@ -196,6 +196,38 @@ fn a_flow_has_the_name_that_its_device_asked_for() {
 }
 
 #[test]
+fn a_name_that_is_asked_for_again_and_again_pushes_no_other_one_out() {
+    use NameReason::SeveralCandidates;
+    const A: &str = "a.example";
+    const B: &str = "b.example";
+    const C: &str = "c.example";
+    let (second, hour) = (Some(1), Some(3_600));
+    let first: Asked = (DEVICE, A, -600, hour, &[HOST]);
+    let with = |others: Vec<Asked>| -> Vec<Asked> { std::iter::once(first).chain(others).collect() };
+
+    let repeated = with((0..20).map(|n| (DEVICE, B, n - 30, Some(60), &[HOST][..])).collect());
+    check("again while it is valid", HOST, &repeated, Some((Some(B), 60, SeveralCandidates)));
+    let expired = with((0..20).map(|n| (DEVICE, B, 3 * n - 58, second, &[HOST][..])).collect());
+    check("again when it has expired", HOST, &expired, Some((Some(B), 60, SeveralCandidates)));
+    let in_turn =
+        with((0..20).map(|n| (DEVICE, [B, C][n as usize % 2], n - 20, hour, &[HOST][..])).collect());
+    check("two in turn", HOST, &in_turn, Some((Some(C), 45, SeveralCandidates)));
+
+    // The flow began while it was asked for, and those who asked on told nothing new of it.
+    let around = with((0..20).map(|n| (DEVICE, B, n - 1, second, &[HOST][..])).collect());
+    check("around the beginning", HOST, &around, Some((Some(B), 60, SeveralCandidates)));
+    let in_turn = with((0..20).map(|n| (DEVICE, [B, C][n as usize % 2], n - 1, hour, &[HOST][..])).collect());
+    let mut lab = Lab::new();
+    in_turn[..3].iter().for_each(|asked| answer(&mut lab, *asked));
+    apply(&mut lab, NOW, flow(HOST, Phase::New));
+    let before = lab.engine.take_changes().open[0].name.clone().unwrap();
+    assert_eq!((before.domain.as_deref(), before.confidence), (Some(C), 45));
+    in_turn[3..].iter().for_each(|asked| answer(&mut lab, *asked));
+    assert_eq!(lab.engine.take_changes().open, []);
+    assert_eq!(lab.engine.live(NOW).flows[0].record.name, Some(before));
+}
+
+#[test]
 fn an_alias_is_called_by_the_name_that_was_asked_for() {
     let mut lab = Lab::new();
     let mut chain = response(DEVICE, "www.example", 0, Some(300), &[HOST]);
