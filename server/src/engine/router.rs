@@ -117,7 +117,7 @@ impl RouterState {
             }
         }
         for record in known.ended.iter().rev().filter(|record| is_by_tuple(record.flow_id)) {
-            tuples.ended(record.key, record.last_seen);
+            tuples.ended(record, record.last_seen);
         }
         let open = known
             .open
@@ -305,7 +305,7 @@ impl RouterState {
             self.by_key.remove(&entry.record.key);
         }
         if is_by_tuple(flow_id) {
-            self.tuples.closed(&entry.record);
+            self.tuples.closed(&entry.record, entry.reported_at);
         }
         Some(entry)
     }

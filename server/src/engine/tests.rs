@@ -360,3 +360,31 @@ fn flows_without_ids_of_the_agent_get_different_ones() {
     open.sort_unstable();
     assert_eq!(open, [(1, 300), (2, 500)]);
 }
+
+#[test]
+fn a_late_word_about_a_flow_without_an_id_does_not_open_it_again() {
+    let mut lab = Lab::new();
+    let mut tell = |second: Micros, phase: Phase, (first, last): (Micros, Micros), orig: i64| {
+        let mut report = report(phase, 0, 1, bytes(orig, 0));
+        (report.first_seen, report.last_seen) = (NOW + first * 1_000_000, NOW + last * 1_000_000);
+        let mut batch = batch(lab.sequence + 1, vec![Observation::Flow(Box::new(report))]);
+        batch.events[0].time = NOW + second * 1_000_000;
+        lab.sequence += 1;
+        assert_eq!(lab.engine.apply(batch, NOW), Applied::Taken);
+        lab.engine.take_changes()
+    };
+    let mut told = vec![
+        tell(1, Phase::New, (1, 1), 0),
+        // Silent since second 9.
+        tell(20, Phase::End { seen: true }, (1, 9), 2_000),
+        tell(15, Phase::Progress, (15, 9), 1_500),
+        tell(20, Phase::Progress, (20, 20), 1_500),
+    ];
+    assert_eq!(told.iter().map(|changes| changes.open.len()).collect::<Vec<_>>(), [1, 0, 0, 0]);
+    assert_eq!(rolled_up(&told), (1, bytes(2_000, 0)));
+    // In the moment of the end its tuple may be in use again.
+    told.push(tell(20, Phase::New, (20, 20), 0));
+    assert_eq!(told[4].open.len(), 1);
+    told.push(tell(30, Phase::Progress, (20, 30), 500));
+    assert_eq!(rolled_up(&told), (2, bytes(2_500, 0)));
+}

@@ -45,9 +45,18 @@ pub(super) enum ByTuple {
 pub(super) struct Tuples {
     /// Open flows whose tuple a later one uses; their ends may still come.
     displaced: FxHashMap<FlowKey, Vec<u64>>,
-    /// When the last flow of a tuple ended.
-    ended: FxHashMap<FlowKey, Micros>,
+    /// The last flow of a tuple that ended.
+    ended: FxHashMap<FlowKey, Ended>,
     swept: Micros,
+}
+
+/// When an ended flow was heard of last.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    /// When it moved something.
+    last_seen: Micros,
+    /// When its end was observed: later, if it had been silent. After a restart that is not known.
+    told: Micros,
 }
 
 /// The id of a flow that was told without one. The high half, where other agents have the tag of their run, is zero.
@@ -87,9 +96,14 @@ impl Tuples {
                 return ByTuple::Flow(*flow_id);
             }
         }
-        // An end tells all of its flow, and a batch that came before is not applied again.
-        let is_end = matches!(report.phase, Phase::End { .. });
-        if !is_end && self.ended.get(&report.key).is_some_and(|ended| time <= *ended) {
+        let is_late = |ended: &Ended| match report.phase {
+            // An end tells all of its flow, and a batch that came before is not applied again.
+            Phase::End { .. } => false,
+            // A snapshot tells an end and what uses its tuple in one moment.
+            Phase::New | Phase::Found => time <= ended.last_seen,
+            Phase::Progress => time <= ended.told || report.first_seen <= ended.last_seen,
+        };
+        if self.ended.get(&report.key).is_some_and(is_late) {
             return ByTuple::Late;
         }
         ByTuple::New { displaced: None }
@@ -112,24 +126,26 @@ impl Tuples {
         self.displaced.entry(key).or_default().push(flow_id);
     }
 
-    /// A flow has ended.
-    pub(super) fn closed(&mut self, record: &FlowRecord) {
+    /// A flow has ended that was last reported then.
+    pub(super) fn closed(&mut self, record: &FlowRecord, reported_at: Micros) {
         if let Some(flows) = self.displaced.get_mut(&record.key) {
             flows.retain(|flow_id| *flow_id != record.flow_id);
             if flows.is_empty() {
                 self.displaced.remove(&record.key);
             }
         }
-        self.ended(record.key, record.last_seen);
+        self.ended(record, reported_at);
     }
 
-    /// The last flow of this tuple ended then.
-    pub(super) fn ended(&mut self, key: FlowKey, at: Micros) {
+    /// A flow ended, and that was observed then.
+    pub(super) fn ended(&mut self, record: &FlowRecord, told: Micros) {
         if self.ended.len() >= ENDED {
             self.ended.clear();
         }
-        let latest = self.ended.entry(key).or_insert(at);
-        *latest = at.max(*latest);
+        let ended = Ended { last_seen: record.last_seen, told: told.max(record.last_seen) };
+        let latest = self.ended.entry(record.key).or_insert(ended);
+        latest.last_seen = ended.last_seen.max(latest.last_seen);
+        latest.told = ended.told.max(latest.told);
     }
 
     /// Flows that nothing was heard of for so long that they must be gone. Looked for once a minute.

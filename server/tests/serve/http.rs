@@ -70,7 +70,7 @@ pub(crate) fn flow(event: &str, port: u16, second: u32, bytes: u64) -> Value {
         "first_seen": time, "last_seen": time } })
 }
 
-fn flows(server: &Server) -> Vec<Value> {
+pub(crate) fn flows(server: &Server) -> Vec<Value> {
     let (_, body) = server.read("/api/v1/flows?limit=1000");
     serde_json::from_str::<Value>(&body).unwrap()["items"].as_array().unwrap().clone()
 }
@@ -325,31 +325,6 @@ fn addresses_are_stored_in_one_spelling() {
     let addresses: Vec<&str> =
         hosts["items"].as_array().unwrap().iter().map(|host| host["address"].as_str().unwrap()).collect();
     assert_eq!(addresses, ["203.0.113.9", "2001:db8::9"]);
-}
-
-#[test]
-fn a_five_tuple_is_one_flow_until_it_is_used_again() {
-    let server = Server::start();
-    let send = |events: &[Value]| assert_eq!(taken(&server, &batch(events)), (events.len() as u64, 0));
-    send(&[flow("EventNew", 5, 1, 0)]);
-    send(&[flow("EventUpdate", 5, 3, 70)]);
-    // Used again before the end of the first was heard of, which then comes late.
-    send(&[flow("EventNew", 5, 10, 0)]);
-    send(&[flow("EventDestroy", 5, 8, 100)]);
-    send(&[flow("EventDestroy", 5, 15, 4_000)]);
-    // Late words about what is over change nothing.
-    send(&[flow("EventNew", 5, 2, 0), flow("EventUpdate", 5, 4, 80)]);
-    // An end alone is a flow.
-    send(&[flow("EventDestroy", 5, 20, 6_300)]);
-    let mut bytes: Vec<u64> =
-        flows(&server).iter().map(|flow| flow["bytes_orig"].as_u64().unwrap()).collect();
-    bytes.sort_unstable();
-    assert_eq!(bytes, [100, 4_000, 6_300]);
-    assert!(flows(&server).iter().all(|flow| flow["ended"] == json!(true)));
-    let (_, totals) = server.read("/api/v1/totals");
-    let totals: Value = serde_json::from_str(&totals).unwrap();
-    assert_eq!(totals["flows"]["bytes_orig"], json!(10_400), "{totals}");
-    assert_eq!(totals["flows"], totals["device_minutes"], "{totals}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod hosts;
 mod http;
 mod lists;
 mod manager;
+mod original;
 mod pressure;
 mod server;
 mod snapshots;

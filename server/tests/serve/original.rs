@@ -1,0 +1,66 @@
+//! What becomes of the original agent's events: it gives flows no ids, and does not tell all of them.
+
+use serde_json::{Value, json};
+
+use crate::http::{batch, flow, flows, taken};
+use crate::server::Server;
+
+fn send(server: &Server, events: &[Value]) {
+    assert_eq!(taken(server, &batch(events)), (events.len() as u64, 0));
+}
+
+/// The sums of the flows, which all others must agree with.
+fn totals(server: &Server) -> Value {
+    let (_, totals) = server.read("/api/v1/totals");
+    let totals: Value = serde_json::from_str(&totals).unwrap();
+    assert_eq!(totals["flows"], totals["device_minutes"], "{totals}");
+    totals["flows"].clone()
+}
+
+#[test]
+fn a_five_tuple_is_one_flow_until_it_is_used_again() {
+    let server = Server::start();
+    send(&server, &[flow("EventNew", 5, 1, 0)]);
+    send(&server, &[flow("EventUpdate", 5, 3, 70)]);
+    // Used again before the end of the first was heard of, which then comes late.
+    send(&server, &[flow("EventNew", 5, 10, 0)]);
+    send(&server, &[flow("EventDestroy", 5, 8, 100)]);
+    send(&server, &[flow("EventDestroy", 5, 15, 4_000)]);
+    // Late words about what is over change nothing.
+    send(&server, &[flow("EventNew", 5, 2, 0), flow("EventUpdate", 5, 4, 80)]);
+    // An end alone is a flow.
+    send(&server, &[flow("EventDestroy", 5, 20, 6_300)]);
+    let mut bytes: Vec<u64> =
+        flows(&server).iter().map(|flow| flow["bytes_orig"].as_u64().unwrap()).collect();
+    bytes.sort_unstable();
+    assert_eq!(bytes, [100, 4_000, 6_300]);
+    assert!(flows(&server).iter().all(|flow| flow["ended"] == json!(true)));
+    assert_eq!(totals(&server)["bytes_orig"], json!(10_400));
+}
+
+#[test]
+fn a_late_word_does_not_open_a_flow_again() {
+    let mut server = Server::start();
+    let at = |mut event: Value, ts: u32, first_seen: u32| {
+        event["ts"] = json!(format!("2026-11-22T08:00:{ts:02}Z"));
+        event["data"]["first_seen"] = json!(format!("2026-11-22T08:00:{first_seen:02}Z"));
+        event
+    };
+    // Silent since second 9, over in second 20. What was told in second 15 comes last.
+    send(&server, &[at(flow("EventNew", 5, 1, 0), 1, 1)]);
+    send(&server, &[at(flow("EventDestroy", 5, 9, 2_000), 20, 1)]);
+    send(&server, &[at(flow("EventUpdate", 5, 9, 1_500), 15, 15)]);
+    let expect = |server: &Server, count: u64, bytes: u64| {
+        assert_eq!(flows(server).len() as u64, count);
+        assert!(flows(server).iter().all(|flow| flow["ended"] == json!(true)));
+        assert_eq!(totals(server)["bytes_orig"], json!(bytes));
+    };
+    expect(&server, 1, 2_000);
+    // The same over a restart, of an agent that tells when the flow began.
+    server.kill_and_restart();
+    send(&server, &[at(flow("EventUpdate", 5, 9, 1_600), 16, 1)]);
+    expect(&server, 1, 2_000);
+    // What begins after the end is another flow.
+    send(&server, &[at(flow("EventUpdate", 5, 22, 300), 22, 21), flow("EventDestroy", 5, 23, 400)]);
+    expect(&server, 2, 2_400);
+}
