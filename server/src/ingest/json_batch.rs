@@ -188,12 +188,8 @@ fn read_event(text: &[u8], received: Micros) -> Result<Read, String> {
     let kind = string("type", kind)?;
     let time_us = json_data::time(&string("ts", ts)?).map_err(|error| format!("ts: {error}"))?;
     let mut data = Data { text: data.unwrap_or(b"{}"), unknown: &mut unknown };
-    let mut by_tuple = false;
     let kind = match kind.as_str() {
-        "flow" => {
-            by_tuple = true;
-            Kind::Flow(data.read::<json_flow::Flow<'_>>()?.translate(time_us)?)
-        }
+        "flow" => Kind::Flow(data.read::<json_flow::Flow<'_>>()?.translate(time_us)?),
         "firewall_drop" => Kind::FirewallDrop(data.read::<json_data::Drop<'_>>()?.translate()?),
         "dns_response" => Kind::DnsResponse(data.read::<json_data::Response<'_>>()?.translate()?),
         "dns_bucket" => Kind::DnsBucket(data.read::<json_data::Bucket<'_>>()?.translate()?),
@@ -211,8 +207,10 @@ fn read_event(text: &[u8], received: Micros) -> Result<Read, String> {
     };
     let original = v1::Event { time_us, kind: Some(kind) };
     let mut checked = check_event(original.clone(), received).map_err(|refusal| refusal.to_string())?;
+    // These events have neither ids of flows nor types of ICMP.
     match &mut checked.what {
-        Observation::Flow(report) if by_tuple => report.flow_id = 0,
+        Observation::Flow(report) => (report.flow_id, report.icmp) = (0, None),
+        Observation::Drop(drop) => drop.icmp = None,
         Observation::Heartbeat(_) => checked.what = Observation::Alive,
         _ => {}
     }

@@ -64,3 +64,33 @@ fn a_late_word_does_not_open_a_flow_again() {
     send(&server, &[at(flow("EventUpdate", 5, 22, 300), 22, 21), flow("EventDestroy", 5, 23, 400)]);
     expect(&server, 2, 2_400);
 }
+
+#[test]
+fn icmp_has_no_type_where_none_is_told() {
+    let server = Server::start();
+    let icmp = |event: &str, protocol: u8| {
+        let mut event = flow(event, 0, 1, 100);
+        event["data"]["dst_port"] = json!(0);
+        event["data"]["l4proto"] = json!(protocol);
+        event
+    };
+    let drop = json!({ "type": "firewall_drop", "ts": "2026-11-22T08:00:01Z", "data": {
+        "hook": "INPUT", "rule_tag": "DROP", "nflog_group": 1, "if_in": "eth0", "if_out": null,
+        "src_ip": "203.0.113.9", "dst_ip": "192.168.1.20", "src_port": 0, "dst_port": 0, "l4proto": 1,
+        "tcp_syn": false } });
+    send(&server, &[icmp("EventDestroy", 1), icmp("EventNew", 58), drop]);
+    let all = flows(&server);
+    assert_eq!(all.len(), 2);
+    for flow in all {
+        assert_eq!([&flow["icmp_type"], &flow["icmp_code"], &flow["icmp_id"]], [&Value::Null; 3], "{flow}");
+    }
+    let (_, drops) = server.read("/api/v1/drops");
+    let drops: Value = serde_json::from_str(&drops).unwrap();
+    assert_eq!(drops["items"][0]["protocol"], json!("icmp"), "{drops}");
+    assert_eq!([&drops["items"][0]["icmp_type"], &drops["items"][0]["icmp_code"]], [&Value::Null; 2]);
+    for path in ["/flows", "/drops", "/"] {
+        let (status, page) = server.read(path);
+        assert_eq!((status, page.contains("type 0")), (200, false), "{path}");
+        assert!(page.contains("icmp"), "{path}");
+    }
+}
