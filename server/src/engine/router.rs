@@ -248,9 +248,10 @@ impl RouterState {
         record.counters = counters;
         record.last_seen = record.last_seen.max(report.last_seen);
         record.first_seen = match report.kernel_start {
-            // The kernel's own word, where the one before was the time of an event.
-            Some(_) => report.first_seen,
-            None => record.first_seen.min(report.first_seen),
+            // The kernel's own word, where the one before was the time of an event. Another time stands for it where
+            // its clock was wrong.
+            Some(start) if start == report.first_seen => start,
+            _ => record.first_seen.min(report.first_seen),
         };
         record.kernel_start = record.kernel_start.or(report.kernel_start);
         record.reply = report.reply.or(record.reply);

@@ -267,6 +267,21 @@ fn the_kernels_start_replaces_the_time_of_the_event() {
 }
 
 #[test]
+fn a_start_by_a_wrong_clock_does_not_move_the_beginning_on() {
+    let mut lab = Lab::new();
+    for second in 0..3 {
+        let seen = NOW + second * 1_000_000;
+        let told = FlowReport {
+            kernel_start: Some(1_000_000),
+            first_seen: seen,
+            last_seen: seen,
+            ..report(Phase::Progress, RUN_A | 1, 5000, bytes(second + 1, 1))
+        };
+        assert_eq!(lab.flows(vec![told]).open[0].first_seen, NOW);
+    }
+}
+
+#[test]
 fn counters_that_go_down_are_clamped_and_counted() {
     let mut lab = Lab::new();
     lab.flows(vec![report(Phase::New, RUN_A | 1, 5000, bytes(400, 400))]);

@@ -1,10 +1,10 @@
 //! The checks of everything that is not a flow.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use netmon_proto::v1;
 
-use super::validate::{EARLIEST_US, MAX_DETAIL_BYTES, MAX_WARNINGS, Refusal, address, counter, narrow};
+use super::validate::{MAX_DETAIL_BYTES, MAX_WARNINGS, Refusal, address, counter, narrow};
 use crate::domain::{
     DnsAnswer, DnsBucket, DnsData, DnsResponse, FirewallDrop, Health, Hook, Identity, InterfaceHealth, Mac,
     Micros,
@@ -110,12 +110,12 @@ fn check_answer(answer: &v1::DnsAnswer, clamped: &mut u32) -> Result<DnsAnswer, 
 
 pub(super) fn check_bucket(
     bucket: &v1::DnsBucket,
-    time: Micros,
+    times: RangeInclusive<Micros>,
     clamped: &mut u32,
 ) -> Result<DnsBucket, Refusal> {
     let mut start = bucket.bucket_start_us;
-    if !(EARLIEST_US..=time).contains(&start) {
-        start = time;
+    if !times.contains(&start) {
+        start = *times.end();
         *clamped += 1;
     }
     Ok(DnsBucket {
@@ -130,13 +130,13 @@ pub(super) fn check_bucket(
 
 pub(super) fn check_identity(
     identity: &v1::HostIdentity,
-    time: Micros,
+    times: RangeInclusive<Micros>,
     clamped: &mut u32,
 ) -> Result<Identity, Refusal> {
     let mut last_seen = identity.last_seen_us;
-    if !(EARLIEST_US..=time).contains(&last_seen) {
+    if !times.contains(&last_seen) {
         *clamped += u32::from(last_seen != 0);
-        last_seen = time;
+        last_seen = *times.end();
     }
     *clamped += u32::from(identity.addresses.len() > MAX_ADDRESSES);
     let mut addresses = Vec::new();

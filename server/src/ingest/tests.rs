@@ -91,12 +91,15 @@ fn an_event_without_a_known_kind_is_refused() {
 
 #[test]
 fn a_clock_that_is_off_is_replaced_by_the_time_of_receipt() {
-    let year_2099 = 4_070_908_800_000_000;
+    let (year_2001, year_2099) = (978_307_200_000_000, 4_070_908_800_000_000);
     for (time, expected, clamped) in [
         (NOW, NOW, false),
         (NOW + 9 * 60_000_000, NOW + 9 * 60_000_000, false),
         (NOW + 11 * 60_000_000, NOW, true),
         (NOW - 24 * HOUR_US, NOW - 24 * HOUR_US, false),
+        (NOW - 400 * 24 * HOUR_US, NOW - 400 * 24 * HOUR_US, false),
+        (NOW - 401 * 24 * HOUR_US, NOW, true),
+        (year_2001, NOW, true),
         (0, NOW, true),
         (-5, NOW, true),
         (i64::MIN, NOW, true),
@@ -104,8 +107,8 @@ fn a_clock_that_is_off_is_replaced_by_the_time_of_receipt() {
         (year_2099, NOW, true),
     ] {
         let mut flow = flow();
-        flow.first_seen_us = expected - 10;
-        flow.last_seen_us = expected - 5;
+        flow.first_seen_us = expected;
+        flow.last_seen_us = expected;
         let checked = check_at(time, flow).unwrap();
         assert_eq!((checked.time, checked.clamped > 0), (expected, clamped), "{time}");
     }
@@ -117,6 +120,8 @@ fn times_of_a_flow_stay_in_their_order() {
         (NOW - 10, NOW - 5, (NOW - 10, NOW - 5), 0),
         (NOW + 10, NOW - 5, (NOW, NOW), 2),
         (0, NOW, (NOW, NOW), 1),
+        (NOW - 400 * 24 * HOUR_US, NOW, (NOW - 400 * 24 * HOUR_US, NOW), 0),
+        (NOW - 401 * 24 * HOUR_US, NOW, (NOW, NOW), 1),
         (NOW - 10, NOW + 10, (NOW - 10, NOW), 1),
         (NOW - 10, 0, (NOW - 10, NOW - 10), 1),
     ] {
@@ -125,6 +130,33 @@ fn times_of_a_flow_stay_in_their_order() {
         assert_eq!((report.first_seen, report.last_seen), expected);
         assert_eq!(checked.clamped, clamped, "{first} {last}");
     }
+}
+
+#[test]
+fn no_time_within_an_event_is_of_long_ago() {
+    let long_ago = NOW - 401 * 24 * HOUR_US;
+    let seen = |kind: Kind| {
+        let checked = check_event(v1::Event { time_us: NOW, kind: Some(kind) }, NOW).unwrap();
+        let times = match checked.what {
+            Observation::Gap(gap) => vec![gap.from, gap.to],
+            Observation::Bucket(bucket) => vec![bucket.start],
+            Observation::Identity(identity) => vec![identity.last_seen],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(times, vec![NOW; times.len()]);
+    };
+    seen(Kind::Gap(v1::Gap { cause: 1, from_us: long_ago, to_us: long_ago, ..v1::Gap::default() }));
+    let client_ip = || vec![192, 168, 1, 20].into();
+    seen(Kind::DnsBucket(v1::DnsBucket {
+        bucket_start_us: long_ago,
+        client_ip: client_ip(),
+        ..v1::DnsBucket::default()
+    }));
+    seen(Kind::HostIdentity(v1::HostIdentity {
+        last_seen_us: long_ago,
+        addresses: vec![client_ip()],
+        ..v1::HostIdentity::default()
+    }));
 }
 
 #[test]

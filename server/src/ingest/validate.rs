@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock (`received` is given), no I/O. Every rule here stands in the comments of `events.proto`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use netmon_proto::v1;
 
@@ -10,8 +10,10 @@ use super::check_others::{check_bucket, check_dns, check_drop, check_health, che
 use super::{Checked, FlowReport, GapReport, Observation, Phase};
 use crate::domain::{Counters, Direction, FlowKey, Icmp, Micros, Tuple};
 
-/// Times before this are taken for a clock that was never set: 2000-01-01T00:00:00Z.
-pub(super) const EARLIEST_US: Micros = 946_684_800_000_000;
+/// Times longer ago than this are taken for those of a clock that was wrong: never set, or begun where the firmware was
+/// built. No spool holds 400 days and hardly a flow stays open for so long, and of what is kept for a time nothing is
+/// kept longer by default; but when devices and hosts were first seen is kept for ever, and would never heal.
+const MAX_AGE_US: Micros = 400 * 24 * 3_600 * 1_000_000;
 /// How far ahead of the server's clock a time may be.
 const MAX_AHEAD_US: Micros = 600_000_000;
 
@@ -85,13 +87,16 @@ pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusa
 
     let mut clamped = 0;
     let mut time = event.time_us;
-    if !(EARLIEST_US..=received + MAX_AHEAD_US).contains(&time) {
+    let earliest = received - MAX_AGE_US;
+    if !(earliest..=received + MAX_AHEAD_US).contains(&time) {
         time = received;
         clamped += 1;
     }
     let what = match event.kind {
         None => return Err(Refusal::NoKind),
-        Some(Kind::Flow(flow)) => Observation::Flow(Box::new(check_flow(&flow, time, &mut clamped)?)),
+        Some(Kind::Flow(flow)) => {
+            Observation::Flow(Box::new(check_flow(&flow, earliest..=time, &mut clamped)?))
+        }
         Some(Kind::TableSync(sync)) => match v1::table_sync::Step::try_from(sync.step) {
             Ok(v1::table_sync::Step::Begin) => Observation::SyncBegin(sync.sync_id),
             Ok(v1::table_sync::Step::End) => Observation::SyncEnd(sync.sync_id),
@@ -104,17 +109,17 @@ pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusa
             }
             Observation::Heartbeat(heartbeat)
         }
-        Some(Kind::Gap(gap)) => Observation::Gap(check_gap(&gap, time)?),
+        Some(Kind::Gap(gap)) => Observation::Gap(check_gap(&gap, earliest..=time)?),
         Some(Kind::FirewallDrop(drop)) => Observation::Drop(Box::new(check_drop(&drop, &mut clamped)?)),
         Some(Kind::DnsResponse(response)) => Observation::Dns(Box::new(check_dns(response, &mut clamped)?)),
         Some(Kind::DnsBucket(bucket)) => {
-            Observation::Bucket(Box::new(check_bucket(&bucket, time, &mut clamped)?))
+            Observation::Bucket(Box::new(check_bucket(&bucket, earliest..=time, &mut clamped)?))
         }
         Some(Kind::HostIdentity(identity)) if identity.is_router => {
-            Observation::Own(check_identity(&identity, time, &mut clamped)?.addresses)
+            Observation::Own(check_identity(&identity, earliest..=time, &mut clamped)?.addresses)
         }
         Some(Kind::HostIdentity(identity)) => {
-            Observation::Identity(Box::new(check_identity(&identity, time, &mut clamped)?))
+            Observation::Identity(Box::new(check_identity(&identity, earliest..=time, &mut clamped)?))
         }
         Some(Kind::RouterHealth(health)) => {
             Observation::Health(Box::new(check_health(&health, &mut clamped)?))
@@ -123,7 +128,13 @@ pub fn check_event(event: v1::Event, received: Micros) -> Result<Checked, Refusa
     Ok(Checked { time, clamped, what })
 }
 
-fn check_flow(flow: &v1::Flow, time: Micros, clamped: &mut u32) -> Result<FlowReport, Refusal> {
+/// `times`: those that what happened before the observation may have; it ends with the observation's own.
+fn check_flow(
+    flow: &v1::Flow,
+    times: RangeInclusive<Micros>,
+    clamped: &mut u32,
+) -> Result<FlowReport, Refusal> {
+    let time = *times.end();
     let phase = match v1::FlowPhase::try_from(flow.phase) {
         Ok(v1::FlowPhase::New) => Phase::New,
         Ok(v1::FlowPhase::Found) => Phase::Found,
@@ -198,7 +209,7 @@ fn check_flow(flow: &v1::Flow, time: Micros, clamped: &mut u32) -> Result<FlowRe
         *clamped += 1;
     }
     let mut first_seen = flow.first_seen_us;
-    if !(EARLIEST_US..=time).contains(&first_seen) {
+    if !times.contains(&first_seen) {
         first_seen = time;
         *clamped += 1;
     }
@@ -232,15 +243,15 @@ fn check_flow(flow: &v1::Flow, time: Micros, clamped: &mut u32) -> Result<FlowRe
     })
 }
 
-fn check_gap(gap: &v1::Gap, time: Micros) -> Result<GapReport, Refusal> {
+fn check_gap(gap: &v1::Gap, times: RangeInclusive<Micros>) -> Result<GapReport, Refusal> {
     let cause = match v1::GapCause::try_from(gap.cause) {
         Ok(v1::GapCause::Unspecified) | Err(_) => {
             return Err(Refusal::Enum { field: "gap.cause", value: gap.cause });
         }
         Ok(cause) => narrow("gap.cause", cause as u32)?,
     };
-    let to = if (EARLIEST_US..=time).contains(&gap.to_us) { gap.to_us } else { time };
-    let from = if (EARLIEST_US..=to).contains(&gap.from_us) { gap.from_us } else { to };
+    let to = if times.contains(&gap.to_us) { gap.to_us } else { *times.end() };
+    let from = if (*times.start()..=to).contains(&gap.from_us) { gap.from_us } else { to };
     Ok(GapReport {
         cause,
         count: counter("gap.count", gap.count)?,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::http::{batch, flow, flows, taken};
+use crate::http::{DAY, batch, flow, flows, taken};
 use crate::server::Server;
 
 fn send(server: &Server, events: &[Value]) {
@@ -42,8 +42,8 @@ fn a_five_tuple_is_one_flow_until_it_is_used_again() {
 fn a_late_word_does_not_open_a_flow_again() {
     let mut server = Server::start();
     let at = |mut event: Value, ts: u32, first_seen: u32| {
-        event["ts"] = json!(format!("2026-11-22T08:00:{ts:02}Z"));
-        event["data"]["first_seen"] = json!(format!("2026-11-22T08:00:{first_seen:02}Z"));
+        event["ts"] = json!(format!("{}T08:00:{ts:02}Z", *DAY));
+        event["data"]["first_seen"] = json!(format!("{}T08:00:{first_seen:02}Z", *DAY));
         event
     };
     // Silent since second 9, over in second 20. What was told in second 15 comes last.
@@ -74,7 +74,7 @@ fn icmp_has_no_type_where_none_is_told() {
         event["data"]["l4proto"] = json!(protocol);
         event
     };
-    let drop = json!({ "type": "firewall_drop", "ts": "2026-11-22T08:00:01Z", "data": {
+    let drop = json!({ "type": "firewall_drop", "ts": format!("{}T08:00:01Z", *DAY), "data": {
         "hook": "INPUT", "rule_tag": "DROP", "nflog_group": 1, "if_in": "eth0", "if_out": null,
         "src_ip": "203.0.113.9", "dst_ip": "192.168.1.20", "src_port": 0, "dst_port": 0, "l4proto": 1,
         "tcp_syn": false } });
