@@ -24,7 +24,8 @@ const STEP_US: Micros = 10 * MINUTE_US;
 pub struct Baseline {
     /// Minutes in which it moved something.
     pub minutes: i32,
-    /// Bytes in the original direction, per minute: what it sent where it began the flow.
+    /// Bytes in the original direction, per minute: what it sent where it began the flow, and what was sent to it where
+    /// another one did.
     pub bytes_orig: i64,
     /// Flows that began, per minute.
     pub flows: i64,

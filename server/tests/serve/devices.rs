@@ -1,5 +1,8 @@
 //! The page of a device, and what a person may say of it.
 
+use netmon_proto::v1::{self, event::Kind};
+
+use crate::client::{self, Agent};
 use crate::lists::filled;
 use crate::server::Server;
 
@@ -47,4 +50,27 @@ fn a_person_names_a_device() {
         assert!(given == status && body.contains(expected), "{path} {form}: {given} {body}");
     }
     assert_eq!(server.read("/devices/99").0, 404);
+}
+
+/// What an hour's columns say has to hold of connections from outside, too.
+#[test]
+fn hours_tell_who_sent_what_moved() {
+    let server = Server::start();
+    let mut inbound = client::ended(1);
+    if let Some(Kind::Flow(flow)) = &mut inbound.kind {
+        std::mem::swap(&mut flow.src_ip, &mut flow.dst_ip);
+        std::mem::swap(&mut flow.device, &mut flow.remote);
+        flow.direction = v1::Direction::In.into();
+        (flow.bytes_orig, flow.bytes_reply) = (70, 9_000);
+    }
+    Agent::new(&server).report("attic", vec![inbound]).unwrap();
+    let (_, page) = server.read("/devices/1");
+    assert!(page.contains("<h1>192.168.1.20</h1>"), "{page}");
+    let columns: Vec<&str> = page
+        .split("<th scope=\"col\" class=\"num\">")
+        .skip(1)
+        .map(|rest| rest.split('<').next().unwrap())
+        .collect();
+    assert_eq!(columns, ["Sent by who began", "Sent by who answered", "Flows"]);
+    assert!(page.contains("<td class=\"num\">70 B</td><td class=\"num\">9.0 kB</td>"), "{page}");
 }

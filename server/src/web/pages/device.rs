@@ -38,11 +38,12 @@ struct DevicePage {
     parts: Vec<PartView>,
 }
 
-/// What moved in an hour.
+/// What moved in an hour. The rollups have the sums of the flows, whose directions are those of their beginnings: what a
+/// device sent in all is in none of them.
 struct HourView {
     at: String,
-    sent: String,
-    received: String,
+    by_initiator: String,
+    by_responder: String,
     flows: i64,
 }
 
@@ -113,8 +114,8 @@ fn hours(minutes: &[MinuteRow]) -> Vec<HourView> {
             let sums = minutes.iter().map(|minute| minute.sums).reduce(|sum, next| sum.plus(next))?;
             Some(HourView {
                 at: format::rfc3339(minutes.first()?.at.div_euclid(HOUR) * HOUR),
-                sent: format::bytes(sums.counters.bytes_orig),
-                received: format::bytes(sums.counters.bytes_reply),
+                by_initiator: format::bytes(sums.counters.bytes_orig),
+                by_responder: format::bytes(sums.counters.bytes_reply),
                 flows: sums.flows,
             })
         })
