@@ -30,7 +30,7 @@ const ROWS_MAX: i64 = 4_000;
 const TOP_OF_HOUR: i64 = 100;
 const TOP_OF_DAY: i64 = 500;
 
-/// For how many days rows are kept; zero: for ever. The days of the rollups are always kept.
+/// For how many days rows are kept; zero: for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
@@ -42,6 +42,8 @@ pub struct Retention {
     pub host_minutes_days: u32,
     /// Hours of the rollups.
     pub hours_days: u32,
+    /// Days of the rollups.
+    pub days_days: u32,
     /// DNS questions and answers.
     pub dns_days: u32,
     /// Packets that a firewall dropped.
@@ -63,6 +65,7 @@ impl Default for Retention {
             minutes_days: 14,
             host_minutes_days: 2,
             hours_days: 400,
+            days_days: 0,
             dns_days: 30,
             drops_days: 90,
             raw_days: 3,
@@ -239,7 +242,7 @@ impl Retention {
                 ("minute", HOSTS) => self.host_minutes_days,
                 ("minute", _) => self.minutes_days,
                 ("hour", _) => self.hours_days,
-                _ => 0,
+                _ => self.days_days,
             };
             let bucket_us = rollup.minutes * MINUTE_US;
             tasks.extend(before(days).map(|before| Task::Buckets(place, before.div_euclid(bucket_us))));

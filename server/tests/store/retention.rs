@@ -103,6 +103,13 @@ pub(crate) fn rows_go_when_their_time_is_over(url: &DatabaseUrl) {
         TopFilter { by: TopBy::Device, router: None, from: NOON - 32 * DAY, to: NOON - 30 * DAY, limit: 9 };
     assert_eq!(store.reader().top(&filter).unwrap().rows[0].sums.flows, 700);
 
+    // Days stay, unless they are bounded, too.
+    let days = || lines(url, &["count(*)"], "FROM device_days").remove(0);
+    let two = days();
+    sweep(&mut writer, &Retention { days_days: 30, ..Retention::default() }, NOON);
+    assert_eq!((two.as_str(), days().as_str()), ("2", "1"));
+    assert!(totals(&store).agree());
+
     // Zero days are for ever.
     for flows_days in [0, u32::MAX] {
         let for_ever = Retention { flows_days, ..Retention::default() };
