@@ -356,8 +356,7 @@ impl Engine {
         end: crate::domain::End,
         time: Micros,
     ) {
-        let Some(mut entry) = state.remove(flow_id) else { return };
-        entry.record.end = Some(end);
+        let Some(entry) = state.remove(flow_id, end) else { return };
         pending.open.remove(&(entry.record.router, flow_id));
         if entry.stored {
             pending.closed.push(entry.record.id.0);

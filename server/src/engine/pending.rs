@@ -154,9 +154,12 @@ impl Pending {
     }
 
     pub(super) fn into_changes(self, open: Vec<FlowRecord>) -> Changes {
+        // In one order, so that two servers that share routers cannot wait for one another.
+        let mut cursors: Vec<CursorMove> = self.cursors.into_values().collect();
+        cursors.sort_unstable_by_key(|moved| (moved.router, moved.epoch));
         Changes {
             routers: self.routers.into_values().collect(),
-            cursors: self.cursors.into_values().collect(),
+            cursors,
             devices: self
                 .devices
                 .into_iter()

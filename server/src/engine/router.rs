@@ -192,13 +192,14 @@ impl RouterState {
         &mut self,
         router: RouterId,
         time: Micros,
-        report: FlowReport,
+        mut report: FlowReport,
         ids: &mut std::ops::Range<i64>,
     ) -> Option<FlowTouch> {
         let flow_id = match report.flow_id {
             0 => match self.tuples.find(&self.open, self.by_key.get(&report.key).copied(), &report, time) {
                 ByTuple::Flow(flow_id) => flow_id,
-                ByTuple::New { displaced } => {
+                ByTuple::New { displaced, counted } => {
+                    report.before = report.before.max(counted);
                     if let Some(earlier) = displaced {
                         self.tuples.displace(report.key, earlier);
                     }
@@ -300,8 +301,10 @@ impl RouterState {
         id
     }
 
-    pub(super) fn remove(&mut self, flow_id: u64) -> Option<OpenEntry> {
-        let entry = self.open.remove(&flow_id)?;
+    /// Takes a flow that has ended out of the table.
+    pub(super) fn remove(&mut self, flow_id: u64, end: End) -> Option<OpenEntry> {
+        let mut entry = self.open.remove(&flow_id)?;
+        entry.record.end = Some(end);
         if self.by_key.get(&entry.record.key) == Some(&flow_id) {
             self.by_key.remove(&entry.record.key);
         }

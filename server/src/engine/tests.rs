@@ -377,6 +377,41 @@ fn flows_without_ids_of_the_agent_get_different_ones() {
 }
 
 #[test]
+fn a_flow_without_an_id_that_was_taken_for_gone_goes_on_where_it_was() {
+    const HOUR: Micros = 3_600_000_000;
+    let mut lab = Lab::new();
+    let mut digest = (0..).map(|number| [number; 32]);
+    let mut tell = |after: Micros, phase: Phase, orig: i64| {
+        let mut report = report(phase, 0, 1, bytes(orig, 0));
+        report.key.protocol = 17;
+        (report.first_seen, report.last_seen) = (NOW, NOW + after);
+        let mut batch = batch(0, vec![Observation::Flow(Box::new(report))]);
+        let time = NOW + after;
+        batch.events[0].time = time;
+        batch.http = Some(HttpBatch {
+            router: ROUTER,
+            digest: digest.next().unwrap(),
+            time,
+            accepted: 1,
+            rejected: 0,
+        });
+        assert_eq!(lab.engine.apply(batch, time), Applied::Taken);
+        lab.engine.take_changes()
+    };
+    let mut told = vec![tell(0, Phase::New, 0), tell(1_000_000, Phase::Progress, 1_000)];
+    // Nothing for a night: it is closed when the next batch comes, which tells of it.
+    told.push(tell(9 * HOUR, Phase::Progress, 1_500));
+    assert_eq!(told[2].finished[0].end, Some(End::Unseen));
+    assert_eq!((told[2].open[0].before, told[2].open[0].counters), (bytes(1_000, 0), bytes(1_500, 0)));
+    told.push(tell(9 * HOUR + 1, Phase::Progress, 1_800));
+    assert_eq!(rolled_up(&told), (2, bytes(1_800, 0)));
+    // The same of an end that comes after a night.
+    told.push(tell(18 * HOUR, Phase::End { seen: true }, 2_000));
+    assert_eq!(told[4].finished.len(), 2);
+    assert_eq!(rolled_up(&told), (3, bytes(2_000, 0)));
+}
+
+#[test]
 fn a_late_word_about_a_flow_without_an_id_does_not_open_it_again() {
     let mut lab = Lab::new();
     let mut tell = |second: Micros, phase: Phase, (first, last): (Micros, Micros), orig: i64| {

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::router::OpenEntry;
 use crate::{
-    domain::{FlowKey, FlowRecord, Micros},
+    domain::{Counters, End, FlowKey, FlowRecord, Micros},
     ingest::{FlowReport, Phase},
 };
 
@@ -35,6 +35,8 @@ pub(super) enum ByTuple {
     New {
         /// It.
         displaced: Option<u64>,
+        /// What was counted of the flow before it was silent for so long that it was taken for gone.
+        counted: Counters,
     },
     /// One that has ended: there is nothing more to tell.
     Late,
@@ -57,6 +59,8 @@ struct Ended {
     last_seen: Micros,
     /// When its end was observed: later, if it had been silent. After a restart that is not known.
     told: Micros,
+    /// Nobody saw its end: it was silent for too long, and may speak again. What was counted of it until then.
+    unseen: Option<Counters>,
 }
 
 /// The id of a flow that was told without one. The high half, where other agents have the tag of their run, is zero.
@@ -84,7 +88,7 @@ impl Tuples {
             && let Some(since) = began(&current)
         {
             if starts && report.first_seen > since {
-                return ByTuple::New { displaced: Some(current) };
+                return ByTuple::New { displaced: Some(current), counted: Counters::default() };
             }
             if time >= since {
                 return ByTuple::Flow(current);
@@ -101,12 +105,19 @@ impl Tuples {
             Phase::End { .. } => false,
             // A snapshot tells an end and what uses its tuple in one moment.
             Phase::New | Phase::Found => time <= ended.last_seen,
+            Phase::Progress if ended.unseen.is_some() => time <= ended.last_seen,
             Phase::Progress => time <= ended.told || report.first_seen <= ended.last_seen,
         };
-        if self.ended.get(&report.key).is_some_and(is_late) {
+        let ended = self.ended.get(&report.key);
+        if ended.is_some_and(is_late) {
             return ByTuple::Late;
         }
-        ByTuple::New { displaced: None }
+        // The same flow again, if it began before and its counters went on from there.
+        let counted = ended
+            .filter(|ended| report.first_seen <= ended.last_seen)
+            .and_then(|ended| ended.unseen)
+            .filter(|counted| counted.min(report.counters) == *counted);
+        ByTuple::New { displaced: None, counted: counted.unwrap_or_default() }
     }
 
     /// Whether a flow that began at `began` is over already for the tuple's present one.
@@ -142,8 +153,12 @@ impl Tuples {
         if self.ended.len() >= ENDED {
             self.ended.clear();
         }
-        let ended = Ended { last_seen: record.last_seen, told: told.max(record.last_seen) };
+        let unseen = (record.end == Some(End::Unseen)).then_some(record.counters);
+        let ended = Ended { last_seen: record.last_seen, told: told.max(record.last_seen), unseen };
         let latest = self.ended.entry(record.key).or_insert(ended);
+        if ended.last_seen >= latest.last_seen {
+            latest.unseen = ended.unseen;
+        }
         latest.last_seen = ended.last_seen.max(latest.last_seen);
         latest.told = ended.told.max(latest.told);
     }

@@ -8,10 +8,10 @@
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 
 use super::connection::Connection;
-use super::retention::{BIG, Timed, Went};
+use super::retention::{BIG, FLOWS, Timed, Went};
 use super::sweep::{execute, number, remember};
 use super::totals::{WATCHED, sums};
 use super::{StoreError, ids};
@@ -39,6 +39,12 @@ struct Name {
     name: String,
 }
 
+#[derive(QueryableByName)]
+struct Day {
+    #[diesel(sql_type = BigInt)]
+    day: i64,
+}
+
 /// Makes the parts of this day and the next, and lets ids move on to this day.
 pub(super) fn begin(connection: &mut Connection, now: Micros) -> Result<Went, StoreError> {
     if matches!(connection, Connection::Sqlite(_)) {
@@ -62,7 +68,18 @@ pub(super) fn begin(connection: &mut Connection, now: Micros) -> Result<Went, St
             format!("UPDATE id_blocks SET next_id = {first} WHERE name = '{ids}' AND next_id < {first}"),
         )?;
     }
+    // An earlier version dropped the parts of days of which flows are still open.
+    for day in days_of_open_flows(connection)? {
+        make(connection, FLOWS.table, day)?;
+    }
     Ok(Went::Through)
+}
+
+fn days_of_open_flows(connection: &mut Connection) -> Result<Vec<i64>, StoreError> {
+    let Connection::Postgres(c) = connection else { return Ok(Vec::new()) };
+    let query = format!("SELECT DISTINCT id >> {DAY_BITS} AS day FROM open_flows WHERE id >= {FIRST_ID}");
+    let days: Vec<Day> = diesel::sql_query(query).load(c)?;
+    Ok(days.into_iter().map(|row| row.day).collect())
 }
 
 /// Of the next day after the day `after` takes away the rows that ended before this time. Days in which no row may be

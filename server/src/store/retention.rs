@@ -90,7 +90,7 @@ pub(super) struct Timed {
     pub(super) ids: &'static str,
 }
 
-const FLOWS: Timed =
+pub(super) const FLOWS: Timed =
     Timed { began: "first_seen_us", counted: true, ids: ids::FLOW, ..timed("flows", "last_seen_us") };
 
 const fn timed(table: &'static str, time: &'static str) -> Timed {
@@ -185,8 +185,8 @@ pub struct Swept {
 
 impl Swept {
     /// What [`Self::beyond`] means, and what to do.
-    pub const BEYOND: &str = "the database is larger than max_size and nothing is left that may go: sums, hosts, names and the \
-                              present day stay, expected a larger max_size";
+    pub const BEYOND: &str = "the database is larger than max_size and nothing is left that may go now: sums, hosts and names \
+                              stay, on Postgres the present day and imported rows too; expected a larger max_size";
 }
 
 /// What became of the present task.

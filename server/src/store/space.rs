@@ -52,13 +52,16 @@ fn used_bytes(connection: &mut Connection) -> Result<u64, StoreError> {
 /// Takes the oldest rows away, of whatever kind, while the database is larger than it may be. Postgres' files shrink
 /// by whole days alone.
 pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Result<Went, StoreError> {
-    let excess = used_bytes(connection)?.saturating_sub(most / 100 * CAPPED_PERCENT);
+    let used = used_bytes(connection)?;
+    let excess = used.saturating_sub(most / 100 * CAPPED_PERCENT);
+    // Only what is above the cap itself is worth a word.
+    let nothing_left = if used > most { Went::Beyond(used - most) } else { Went::Through };
     if excess == 0 {
         return Ok(Went::Through);
     }
     if matches!(connection, Connection::Postgres(_)) {
         return Ok(match days::drop_oldest(connection)? {
-            Went::Through => Went::Beyond(excess),
+            Went::Through => nothing_left,
             went => went,
         });
     }
@@ -74,7 +77,7 @@ pub(super) fn shrink(connection: &mut Connection, most: u64, rows: i64) -> Resul
         }
     }
     // Nothing is left to take: rollups, devices and hosts stay.
-    let Some((_, table)) = oldest else { return Ok(Went::Beyond(excess)) };
+    let Some((_, table)) = oldest else { return Ok(nothing_left) };
     let name = table.table;
     let rows = rows.min((excess / ROW_BYTES).max(ROWS_MIN).cast_signed());
     let last =
