@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -80,10 +81,10 @@ pub async fn doctor(config: &Config, mut out: impl Write) -> io::Result<bool> {
     Ok(findings.0.iter().all(|(finding, ..)| *finding != Finding::Wrong))
 }
 
-/// The owner of the spool, or of the nearest directory above it that is there, where that is not `user`, who asks:
-/// root asks, and the service is another user.
+/// The owner of the spool, or of the directory that it is made in, where that is not `user`, who asks: root asks, and
+/// the service is another user.
 fn other_user(spool_dir: &Path, user: u32) -> Option<u32> {
-    let owner = spool_dir.ancestors().find_map(|dir| fs::metadata(dir).ok())?.uid();
+    let owner = spool_dir.ancestors().take(2).find_map(|dir| fs::metadata(dir).ok())?.uid();
     (owner != user).then_some(owner)
 }
 
@@ -233,7 +234,16 @@ fn check_leases(config: &Config, service: Option<u32>, findings: &mut Findings) 
 fn check_spool(dir: &Path, service: Option<u32>, findings: &mut Findings) {
     if let Some(user) = service {
         let text = format!("{} belongs to user {user}: right if the service runs as that", dir.display());
-        return findings.right("spool", text);
+        return match dir.ancestors().find_map(|dir| statvfs(dir).ok()) {
+            Some(disk) if disk.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+                let remedy = "mount it writable, or set spool_dir";
+                findings.wrong("spool", format!("{} is on a read-only file system: {remedy}", dir.display()));
+            }
+            Some(disk) if disk.f_blocks > 0 && disk.f_bavail == 0 => {
+                findings.poor("spool", format!("{} is on a full disk: make room", dir.display()));
+            }
+            _ => findings.right("spool", text),
+        };
     }
     let probe = dir.join(format!("doctor-{}", std::process::id()));
     // The service makes its spool itself, as the user that it is.
@@ -327,12 +337,14 @@ mod tests {
     fn the_spool_of_another_user_is_not_tried() {
         let dir = tempfile::tempdir().expect("a directory");
         let owner = fs::metadata(dir.path()).expect("it is there").uid();
-        let spool = dir.path().join("not/there");
+        let spool = dir.path().join("spool");
         assert_eq!((other_user(&spool, owner), other_user(&spool, SERVICE)), (None, Some(owner)));
-        let theirs = "DIR/not/there belongs to user 4000001: right if";
+        let theirs = "DIR/spool belongs to user 4000001: right if";
         check(dir.path(), |findings| check_spool(&spool, Some(SERVICE), findings), Finding::Right, theirs);
         let ours = "DIR/not/there can be written";
-        check(dir.path(), |findings| check_spool(&spool, None, findings), Finding::Right, ours);
+        let deep = dir.path().join("not/there");
+        check(dir.path(), |findings| check_spool(&deep, None, findings), Finding::Right, ours);
+        assert_eq!(other_user(&deep, SERVICE), None, "nobody has made anything for it");
         assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0, "nothing is left behind");
     }
 
