@@ -34,7 +34,7 @@ for arch; do
     # cross has a C library of its own.
     [ "$road" = 2 ] && target=$triple || target=$triple.$glibc
     CARGO_TARGET_DIR=$base CARGO_INCREMENTAL=0 by_road "$road" "" std,panic_unwind \
-        -j"$jobs" --release --target "$target" -p netmon-agent -p netmon-server
+        -j"$jobs" --release --target "$target" -p netmon-agent -p netmon-server --features netmon-server/postgres-tls
     mkdir -p "$out/$arch"
     for program in netmon-agent netmon-server; do
         install -m 755 "$base/$triple/release/$program" "$out/$arch/$program"
