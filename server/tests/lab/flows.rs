@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::ensure;
 
+use crate::api;
 use crate::lab::Lab;
 use crate::namespaces::{Place, read_sysctl};
 use crate::outside::Site;
@@ -13,21 +14,28 @@ use crate::traffic::{Amount, Steady, Traffic};
 const CONVERSATIONS: usize = 30;
 /// What must have ended at the least.
 const FLOWS: usize = 300;
-/// What the traffic consists of: protocol and direction.
-const KINDS: [(u8, &str); 13] = [
-    (1, "local"),
-    (1, "out"),
-    (6, "in"),
-    (6, "lan"),
-    (6, "local"),
-    (6, "out"),
-    (17, "in"),
-    (17, "lan"),
-    (17, "local"),
-    (17, "out"),
-    (58, "in"),
-    (58, "local"),
-    (58, "out"),
+/// What the traffic consists of: protocol, whether it is IPv6, and direction. `in` over IPv4 and `lan` come by a port
+/// forward.
+const KINDS: [(u8, bool, &str); 19] = [
+    (1, false, "local"),
+    (1, false, "out"),
+    (6, false, "in"),
+    (6, false, "lan"),
+    (6, false, "local"),
+    (6, false, "out"),
+    (6, true, "in"),
+    (6, true, "local"),
+    (6, true, "out"),
+    (17, false, "in"),
+    (17, false, "lan"),
+    (17, false, "local"),
+    (17, false, "out"),
+    (17, true, "in"),
+    (17, true, "local"),
+    (17, true, "out"),
+    (58, true, "in"),
+    (58, true, "local"),
+    (58, true, "out"),
 ];
 
 /// Issue: shown when, 2.
@@ -58,8 +66,12 @@ pub(crate) fn every_flow_once(site: &Site) -> anyhow::Result<()> {
         println!("  protocol {protocol:2} {direction:7} {count:4}");
     }
     ensure!(account.watched() >= FLOWS, "only {} flows: the traffic is too tame", account.watched());
-    let seen: BTreeSet<(u8, &str)> =
-        account.equal.keys().map(|(protocol, way)| (*protocol, way.as_str())).collect();
+    let flows = api::flows()?;
+    let seen: BTreeSet<(u8, bool, &str)> = flows
+        .iter()
+        .filter(|flow| flow.ended)
+        .map(|flow| (flow.key.protocol, flow.key.src.is_ipv6(), flow.direction.as_str()))
+        .collect();
     ensure!(seen.is_superset(&KINDS.into()), "not all kinds of flows: {seen:?}");
     ensure!(
         account.unseen + account.absent == 0,

@@ -24,6 +24,7 @@ mod full_disk;
 mod lab;
 mod latency;
 mod ledger;
+mod local;
 mod namespaces;
 mod outside;
 mod page;
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         LabTest::new("ledger::has_every_flow_of_the_traffic", ledger::has_every_flow),
         LabTest::new("flows::every_flow_once_to_the_byte", flows::every_flow_once),
         LabTest::new("full_disk::heals", full_disk::heals),
+        LabTest::new("local::watches_its_own_machine", local::watches_its_own_machine),
+        LabTest::new("local::serves_without_the_right_to_watch", local::serves_without_the_right_to_watch),
         LabTest::new("reuse::each_is_a_flow_of_its_own", reuse::each_is_a_flow_of_its_own),
         LabTest::new("latency::connect_to_event", latency::connect_to_event).alone(),
         LabTest::new("page::follows_a_connection", page::follows_a_connection).needs(&[browser::CHROMIUM]),
