@@ -269,5 +269,20 @@ struct Mistake {
     expected: String,
 }
 
+/// The name that may be meant by an unknown one.
+#[must_use]
+pub fn nearest<'a>(known: impl Iterator<Item = &'a str> + Clone, unknown: &str) -> Option<&'a str> {
+    let distance = |known: &&str| strsim::damerau_levenshtein(known, unknown);
+    let begins = known.clone().find(|known| unknown.len() > 2 && known.starts_with(unknown));
+    let resembles = || known.min_by_key(distance).filter(|known| distance(known) <= 1 + unknown.len() / 3);
+    begins.or_else(resembles)
+}
+
+/// A name that is the writer's and may be anything, as one short line.
+#[must_use]
+pub fn short(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
 #[cfg(test)]
 mod tests;

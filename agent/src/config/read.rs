@@ -148,16 +148,11 @@ impl File<'_> {
             if KEYS.contains(&key) {
                 continue;
             }
-            let distance = |known: &&&str| strsim::damerau_levenshtein(known, key);
-            let begins = KEYS.iter().find(|known| key.len() > 2 && known.starts_with(key));
-            let resembles =
-                || KEYS.iter().min_by_key(distance).filter(|known| distance(known) <= 1 + key.len() / 3);
-            let nearest = begins.or_else(resembles);
-            // The name is the writer's and may be anything; it is shown as one short line.
-            let short: String = key.chars().take(40).flat_map(char::escape_debug).collect();
-            let hint = nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+            let hint = super::nearest(KEYS.iter().copied(), key)
+                .map_or_else(String::new, |known| format!("; did you mean {known}?"));
             let line = self.origin.line(key);
-            self.mistakes.push(Mistake { line, key: Some(short), expected: format!("unknown key{hint}") });
+            let expected = format!("unknown key{hint}");
+            self.mistakes.push(Mistake { line, key: Some(super::short(key)), expected });
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use netmon_agent::config;
 use serde::Deserialize;
 
 use super::TlsFiles;
@@ -238,9 +239,12 @@ fn parse(text: &str) -> Result<File, String> {
         _ => return Err(format!("expected keys and values, the keys are {}", KEYS.join(", "))),
     };
     for key in entries.keys() {
-        let key = key.as_str().unwrap_or_default();
-        if !KEYS.contains(&key) {
-            return Err(format!("{key}: unknown key, expected one of {}", KEYS.join(", ")));
+        known_key(key.as_str().unwrap_or_default(), KEYS)?;
+    }
+    if let Some(serde_yaml::Value::Mapping(entries)) = entries.get("retention") {
+        for key in entries.keys() {
+            known_key(key.as_str().unwrap_or_default(), Retention::KEYS)
+                .map_err(|problem| format!("retention: {problem}"))?;
         }
     }
     // From the text and not from the value: the message then names the key and the line.
@@ -251,6 +255,17 @@ fn parse(text: &str) -> Result<File, String> {
         }
         _ => Ok(file),
     }
+}
+
+fn known_key(key: &str, known: &[&str]) -> Result<(), String> {
+    if known.contains(&key) {
+        return Ok(());
+    }
+    let expected = match config::nearest(known.iter().copied(), key) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("expected one of {}", known.join(", ")),
+    };
+    Err(format!("{}: unknown key; {expected}", config::short(key)))
 }
 
 #[cfg(test)]
@@ -323,13 +338,21 @@ mod tests {
         assert!(size("max_size: 20 apples").unwrap_err().contains("expected a size such as 500MB or 20GB"));
         assert!(size("max_size: 99999999999T").is_err());
         let wrong = with_file("retention: {flow_days: 7}", ServeArgs::default()).unwrap_err();
-        assert!(wrong.contains("unknown field `flow_days`, expected one of `flows_days`"), "{wrong}");
+        assert_eq!(wrong, "FILE: retention: flow_days: unknown key; did you mean flows_days?");
+        for (key, value) in Retention::KEYS.iter().zip(1_u32..) {
+            let kept = with_file(&format!("retention: {{{key}: {value}}}"), ServeArgs::default()).unwrap();
+            assert_ne!(kept.retention, Retention::default(), "{key}");
+        }
     }
 
     #[test]
     fn a_wrong_file_is_refused_with_what_was_expected() {
         for (text, expected) in [
-            ("lsten: 1", "FILE: lsten: unknown key, expected one of listen, data, database_url"),
+            ("lsten: 1", "FILE: lsten: unknown key; did you mean listen?"),
+            (
+                "\"a\\e[31m\": 1",
+                "FILE: a\\u{1b}[31m: unknown key; expected one of listen, data, database_url",
+            ),
             ("- 1", "FILE: expected keys and values, the keys are listen, data, database_url"),
             ("tls_cert: /a", "FILE: tls_cert is given without tls_key"),
             ("tls_key: /a", "FILE: tls_key is given without tls_cert"),

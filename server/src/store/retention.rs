@@ -58,6 +58,21 @@ pub struct Retention {
     pub max_size_bytes: u64,
 }
 
+impl Retention {
+    /// The fields that a configuration may have.
+    pub const KEYS: &[&str] = &[
+        "flows_days",
+        "minutes_days",
+        "host_minutes_days",
+        "hours_days",
+        "days_days",
+        "dns_days",
+        "drops_days",
+        "raw_days",
+        "incidents_days",
+    ];
+}
+
 impl Default for Retention {
     fn default() -> Self {
         Self {
