@@ -1,11 +1,12 @@
 //! What is known of a host or a device from elsewhere: its network and country, its name by reverse DNS, the
-//! maker of its network card, and what whois says.
+//! maker of its network card, what whois says; and what ports are for.
 //!
-//! Nothing here stands in the way of ingest. [`Networks`] and [`vendor`] answer from memory. [`reverse`] asks
-//! in the background, slowly, and hands what it learns to the writer. [`whois`] asks when a person does.
+//! Nothing here stands in the way of ingest. [`Networks`], [`vendor`] and [`service`] answer from memory.
+//! [`reverse`] asks in the background, slowly, and hands what it learns to the writer. [`whois`] asks when a person does.
 //! Nothing but `reverse` and `whois` sends anything, and both can be switched off.
 
 mod networks;
+mod ports;
 mod reload;
 pub mod reverse;
 mod vendors;
@@ -14,6 +15,7 @@ pub mod whois;
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use networks::{Network, Networks};
+pub use ports::service;
 pub use vendors::{Vendors, vendor};
 
 /// How often the files are looked at for a change.

@@ -3,7 +3,10 @@
 use netmon_proto::STATUS_BITS;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::domain::{FlowRecord, Micros};
+use crate::{
+    domain::{FlowRecord, Micros},
+    enrich,
+};
 
 /// nf_conntrack's TCP states, by `netmon.v1.TcpState`.
 const TCP_STATES: [&str; 11] = [
@@ -94,6 +97,11 @@ pub(super) fn protocol(number: u8) -> String {
         other => return other.to_string(),
     }
     .to_owned()
+}
+
+/// "443 https": a port with its well-known name, if it has one.
+pub(super) fn port(protocol: u8, port: u16) -> String {
+    enrich::service(protocol, port).map_or_else(|| port.to_string(), |name| format!("{port} {name}"))
 }
 
 /// A TCP flow's state, or what is known of another's.

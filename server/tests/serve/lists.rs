@@ -232,6 +232,29 @@ fn names_and_drops_are_listed_and_stay_text() {
 }
 
 #[test]
+fn well_known_ports_have_their_names() {
+    let server = filled(2);
+    for (path, expected) in [
+        ("/flows", "<a href=\"/flows?port=443\">443 https</a>"),
+        ("/drops", "<a href=\"/drops?port=22\">22 ssh</a>"),
+        ("/", "<td>443 https</td>"),
+    ] {
+        let (_, page) = server.read(path);
+        assert!(page.contains(expected), "{path}: {page}");
+    }
+    for (list, port, name) in [("flows", 443, "https"), ("live", 443, "https"), ("drops", 22, "ssh")] {
+        let item = &json(&server, &format!("/api/v1/{list}"))["items"][0];
+        assert_eq!((&item["dst_port"], &item["service"]), (&Value::from(port), &Value::from(name)), "{list}");
+    }
+    for list in ["flows", "drops"] {
+        let (_, file) = server.read(&format!("/api/v1/{list}.csv"));
+        let lines: Vec<&str> = file.lines().collect();
+        assert!(lines[0].ends_with(",service"), "{file}");
+        assert!(lines[1].ends_with(if list == "flows" { ",https" } else { ",ssh" }), "{file}");
+    }
+}
+
+#[test]
 fn metrics_tell_what_came_and_what_is_missing() {
     let server = filled(5);
     let (status, text) = server.get("/metrics", &[]);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Hook, Micros},
-    enrich::Enrichment,
+    enrich::{self, Enrichment},
     store::{Count, DropFilter, DropRow, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -83,6 +83,7 @@ impl Listing for DropParams {
         "src_mac",
         "length",
         "left_out",
+        "service",
     ];
 
     fn paging(&self) -> (Option<&str>, Option<usize>) {
@@ -116,6 +117,8 @@ impl Listing for DropParams {
     }
 
     fn item(row: DropRow, _known: &Enrichment) -> DropItem {
+        let port = u8::try_from(row.protocol).ok().zip(u16::try_from(row.dst_port).ok());
+        let service = port.and_then(|(protocol, port)| enrich::service(protocol, port));
         DropItem {
             id: row.id,
             router: row.router_name,
@@ -136,6 +139,7 @@ impl Listing for DropParams {
             src_mac: row.src_mac.as_deref().map(mac),
             length: row.length,
             left_out: row.left_out,
+            service,
         }
     }
 }
@@ -183,4 +187,6 @@ pub(in crate::web) struct DropItem {
     length: i64,
     /// How many like packets of this source were left out before it.
     left_out: i64,
+    /// IANA's name of the port that it was for; null: not a well-known one.
+    service: Option<&'static str>,
 }

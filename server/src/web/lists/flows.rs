@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Counters, FlowRecord, Micros},
-    enrich::Enrichment,
+    enrich::{self, Enrichment},
     store::{Count, FlowFilter, FlowRow, FlowSort, FlowText, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
@@ -136,6 +136,7 @@ impl Listing for FlowParams {
         "domain_confidence",
         "score",
         "reasons",
+        "service",
     ];
 
     fn paging(&self) -> (Option<&str>, Option<usize>) {
@@ -234,6 +235,8 @@ pub(in crate::web) struct FlowItem {
     /// From 0 to 100.
     score: i64,
     reasons: Vec<String>,
+    /// IANA's name of the responder's port, after destination NAT; null: not a well-known one.
+    service: Option<&'static str>,
 }
 
 /// The reply tuple of a translated flow.
@@ -295,6 +298,7 @@ impl FlowItem {
             domain_confidence: flow.name.as_ref().map(|name| f64::from(name.confidence) / 100.0),
             score: 0,
             reasons: Vec::new(),
+            service: enrich::service(flow.key.protocol, flow.service_port()),
         }
     }
 }

@@ -59,8 +59,11 @@ impl View for DropParams {
             Some(kind) => Cell::text(format!("type {kind}")),
             None if row.dst_port == 0 => Cell::default(),
             None => {
+                let known = u8::try_from(row.protocol).ok().zip(u16::try_from(row.dst_port).ok());
                 let port = row.dst_port.to_string();
-                Cell::text(port.clone()).link(narrow("port", &port))
+                let shown =
+                    known.map_or_else(|| port.clone(), |(protocol, port)| format::port(protocol, port));
+                Cell::text(shown).link(narrow("port", &port))
             }
         };
         let interfaces = [row.in_interface, row.out_interface];

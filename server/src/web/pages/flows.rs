@@ -74,8 +74,8 @@ impl View for FlowParams {
             Some(icmp) => Cell::text(format!("type {}", icmp.kind)),
             None if flow.service_port() == 0 => Cell::default(),
             None => {
-                let port = flow.service_port().to_string();
-                Cell::text(port.clone()).link(narrow("port", &port))
+                let port = flow.service_port();
+                Cell::text(format::port(flow.key.protocol, port)).link(narrow("port", &port.to_string()))
             }
         };
         let state = match flow.end {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::{Direction, FlowRecord, Micros},
     engine::{LiveFlow, LiveSnapshot},
+    enrich,
     web::format,
 };
 
@@ -155,7 +156,10 @@ fn put_port(record: &FlowRecord, cell: &mut String) {
     let written = match record.icmp {
         Some(icmp) => write!(cell, "type {}", icmp.kind),
         None if port == 0 => Ok(()),
-        None => write!(cell, "{port}"),
+        None => match enrich::service(record.key.protocol, port) {
+            Some(name) => write!(cell, "{port} {name}"),
+            None => write!(cell, "{port}"),
+        },
     };
     debug_assert!(written.is_ok(), "a String takes everything");
 }
@@ -246,6 +250,7 @@ mod tests {
             ("192.168.1.2", &[2, 1]),
             ("113.9", &[1]),
             (" 443 ", &[1]),
+            ("443 HTTPS", &[1]),
             ("tcp", &[3, 1]),
             ("ICMP", &[2]),
             ("type 8", &[2]),
