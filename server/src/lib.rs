@@ -22,6 +22,7 @@ pub mod enrich;
 pub mod grpc;
 pub mod ingest;
 pub mod jobs;
+mod ranking;
 pub mod serve;
 pub mod snapshot;
 pub mod store;

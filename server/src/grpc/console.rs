@@ -1,14 +1,18 @@
 //! `netmon.v1.Console`: the read side.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use netmon_proto::v1::{self, console_server::Console, event::Kind};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::lists::{self, List};
+use super::{
+    lists::{self, List},
+    top,
+};
 use crate::{
+    clock::Clock,
     ingest::Ingest,
     store::{Reader, RouterRow},
 };
@@ -17,11 +21,12 @@ use crate::{
 pub(super) struct ConsoleService {
     ingest: Ingest,
     reader: Reader,
+    clock: Arc<dyn Clock>,
 }
 
 impl ConsoleService {
-    pub(super) fn new(ingest: Ingest, reader: Reader) -> Self {
-        Self { ingest, reader }
+    pub(super) fn new(ingest: Ingest, reader: Reader, clock: Arc<dyn Clock>) -> Self {
+        Self { ingest, reader, clock }
     }
 
     /// A page of a list, read off the runtime's workers.
@@ -84,6 +89,17 @@ impl Console for ConsoleService {
     ) -> Result<Response<v1::ListDropsResponse>, Status> {
         let (drops, page) = self.list(request).await?;
         Ok(Response::new(v1::ListDropsResponse { drops, page: Some(page) }))
+    }
+
+    async fn list_top(
+        &self,
+        request: Request<v1::ListTopRequest>,
+    ) -> Result<Response<v1::ListTopResponse>, Status> {
+        let (reader, now) = (self.reader.clone(), self.clock.now());
+        let answer = tokio::task::spawn_blocking(move || top::answer(&reader, request.get_ref(), now))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(answer))
     }
 
     async fn tail(&self, request: Request<v1::TailRequest>) -> Result<Response<Tail>, Status> {

@@ -16,7 +16,8 @@ use crate::{
 };
 
 const DEFAULT_SIZE: u32 = 50;
-const MAX_SIZE: u32 = 1_000;
+/// The most rows of one answer.
+pub(super) const MAX_SIZE: u32 = 1_000;
 /// Counting rows stops here: nobody reads further, and it must not cost more than the list.
 const COUNT_LIMIT: u32 = 10_000;
 /// Longer than any name in the DNS.
@@ -295,16 +296,16 @@ impl List for v1::ListDropsRequest {
     }
 }
 
-fn wrong(field: &str, value: impl Display, expected: &str) -> Status {
+pub(super) fn wrong(field: &str, value: impl Display, expected: &str) -> Status {
     Status::invalid_argument(format!("{field}: {value} was given, expected {expected}"))
 }
 
-fn failed(error: StoreError) -> Status {
+pub(super) fn failed(error: StoreError) -> Status {
     Status::unavailable(error.to_string())
 }
 
 /// The id of a router that is named.
-fn router(reader: &Reader, name: &str) -> Result<Option<RouterId>, Status> {
+pub(super) fn router(reader: &Reader, name: &str) -> Result<Option<RouterId>, Status> {
     let Some(name) = text("router_id", name)? else { return Ok(None) };
     match reader.router_id(&name).map_err(failed)? {
         None => Err(wrong("router_id", name, "a router that has reported")),
@@ -336,7 +337,7 @@ fn number<T: TryFrom<u32>>(field: &str, value: Option<u32>) -> Result<Option<T>,
         .transpose()
 }
 
-fn time(time: Micros) -> Option<Micros> {
+pub(super) fn time(time: Micros) -> Option<Micros> {
     Some(time).filter(|time| *time != 0)
 }
 
@@ -363,7 +364,7 @@ fn order(number: i32) -> Result<FlowSort, Status> {
 }
 
 /// What is stored is never negative.
-fn figure(figure: i64) -> u64 {
+pub(super) fn figure(figure: i64) -> u64 {
     u64::try_from(figure).unwrap_or_default()
 }
 

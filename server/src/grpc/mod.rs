@@ -4,6 +4,7 @@
 mod collector;
 mod console;
 mod lists;
+mod top;
 
 use netmon_proto::{
     MAX_MESSAGE_BYTES,
@@ -26,8 +27,8 @@ pub async fn routes(
     token: Token,
     clock: std::sync::Arc<dyn Clock>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
-    let collector = collector::CollectorService::new(ingest.clone(), clock);
-    let console = console::ConsoleService::new(ingest, reader);
+    let collector = collector::CollectorService::new(ingest.clone(), clock.clone());
+    let console = console::ConsoleService::new(ingest, reader, clock);
     let check = move |request: Request<()>| authorize(&token, request);
 
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -69,10 +69,10 @@ pub use reader::Reader;
 pub use retention::{Retention, Step, Sweep, Swept};
 pub use rows::{
     Count, DeviceDetail, DeviceRow, DnsAnswerRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry,
-    HostRow, LossRow, MinuteRow, Page, PageOf, RouterRow, Sums, TopBy, TopFilter, TopKey, TopList, TopRow,
-    Totals,
+    HostRow, LossRow, MinuteRow, Page, PageOf, RouterRow, Sums, Totals,
 };
 pub use salvage::{Salvaged, salvage};
+pub use top::{TopBy, TopFilter, TopKey, TopList, TopRow};
 pub use url::DatabaseUrl;
 pub use writer::Writer;
 

@@ -13,9 +13,10 @@ use super::lists::{
 };
 use super::rows::{
     Count, DeviceDetail, DeviceRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow,
-    LossRow, MinuteRow, Page, PageOf, RouterRow, TopFilter, TopList, Totals,
+    LossRow, MinuteRow, Page, PageOf, RouterRow, Totals,
 };
 use super::schema::{flows, open_flows, routers};
+use super::top::{TopFilter, TopList};
 use super::{DatabaseUrl, StoreError, device_minutes, devices, router, settings, top, totals};
 use crate::domain::{Micros, RouterId};
 

@@ -1,6 +1,7 @@
 //! Who moved most, from the rollups: never from the flows, so that a month costs no more than an hour.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -10,10 +11,84 @@ use super::address::Address;
 use super::connection::{Connection, on_backend};
 use super::rollup::{self, NOBODY};
 use super::rollup_table::{DEVICES, FIGURES, HOSTS, ROLLUPS, Rollup, SERVICES};
-use super::rows::{Sums, TopBy, TopFilter, TopKey, TopList, TopRow};
-use super::schema::{devices, remote_hosts};
+use super::rows::Sums;
+use super::schema::remote_hosts;
 use super::totals::{SumFigures, sum_columns};
-use crate::domain::MINUTE_US;
+use super::{host_facts, lists};
+use crate::domain::{MINUTE_US, Micros, RouterId};
+
+/// What to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopBy {
+    /// LAN devices.
+    Device,
+    /// Protocols with the responder's port.
+    Service,
+    /// Remote hosts.
+    Host,
+}
+
+/// Which ranking.
+#[derive(Clone, Copy, Debug)]
+pub struct TopFilter {
+    /// Of what.
+    pub by: TopBy,
+    /// Seen by this router; `None`: by any.
+    pub router: Option<RouterId>,
+    /// From this moment.
+    pub from: Micros,
+    /// To this one, which is not in it.
+    pub to: Micros,
+    /// So many rows at most.
+    pub limit: usize,
+}
+
+/// A ranking by bytes of both directions, the most first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopList {
+    /// The span that is really covered: whole minutes up to three hours, whole hours up to four days, else whole days.
+    pub from: Micros,
+    /// Its end.
+    pub to: Micros,
+    /// The rows.
+    pub rows: Vec<TopRow>,
+}
+
+/// A row of a ranking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopRow {
+    /// Who.
+    pub key: TopKey,
+    /// What a device is called, or a host by reverse DNS; `None`: not known.
+    pub name: Option<String>,
+    /// The router that a device is behind.
+    pub router_name: Option<String>,
+    /// How much.
+    pub sums: Sums,
+}
+
+/// What a row of a ranking stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopKey {
+    /// A device or a remote host.
+    Address {
+        /// Its row id.
+        id: i64,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A service.
+    Service {
+        /// IANA protocol number.
+        protocol: u8,
+        /// The responder's port.
+        port: u16,
+    },
+    /// Traffic in which no device or no outside address took part.
+    Nobody,
+    /// Everything that was not among the first of an hour or day that is over.
+    Others,
+}
 
 /// Up to this span minutes are read, up to the next one hours, beyond it days: some 200 buckets at most, but for years.
 const BY_MINUTES: i64 = 3 * 60;
@@ -75,29 +150,49 @@ fn read(
     Ok(on_backend!(connection, |c| diesel::sql_query(query).load(c))?)
 }
 
+/// What is known of a device or a host.
+struct Known {
+    address: IpAddr,
+    name: Option<String>,
+    router_name: Option<String>,
+}
+
 /// Looks up what the ids stand for.
+fn known(connection: &mut Connection, by: TopBy, ids: &[i64]) -> Result<HashMap<i64, Known>, StoreError> {
+    if ids.is_empty() || by == TopBy::Service {
+        return Ok(HashMap::new());
+    }
+    if by == TopBy::Device {
+        let devices = lists::devices_by_id(connection, ids)?.into_iter();
+        return Ok(devices
+            .map(|row| {
+                let router_name = Some(row.router_name);
+                (row.id, Known { address: row.address, name: row.name, router_name })
+            })
+            .collect());
+    }
+    let mut names = host_facts::names(connection, ids)?;
+    let addresses: Vec<(i64, Address)> = on_backend!(connection, |c| remote_hosts::table
+        .filter(remote_hosts::id.eq_any(ids))
+        .select((remote_hosts::id, remote_hosts::address))
+        .load(c))?;
+    Ok(addresses
+        .into_iter()
+        .map(|(id, address)| {
+            (id, Known { address: address.into(), name: names.remove(&id), router_name: None })
+        })
+        .collect())
+}
+
 fn named(connection: &mut Connection, by: TopBy, rows: Vec<Row>) -> Result<Vec<TopRow>, StoreError> {
     let ids: Vec<i64> = rows.iter().map(|row| row.first).filter(|id| *id != NOBODY).collect();
-    let addresses: HashMap<i64, Address> = match by {
-        TopBy::Service => HashMap::new(),
-        _ if ids.is_empty() => HashMap::new(),
-        TopBy::Device => on_backend!(connection, |c| devices::table
-            .filter(devices::id.eq_any(&ids))
-            .select((devices::id, devices::address))
-            .load::<(i64, Address)>(c))?
-        .into_iter()
-        .collect(),
-        TopBy::Host => on_backend!(connection, |c| remote_hosts::table
-            .filter(remote_hosts::id.eq_any(&ids))
-            .select((remote_hosts::id, remote_hosts::address))
-            .load::<(i64, Address)>(c))?
-        .into_iter()
-        .collect(),
-    };
+    let mut known = known(connection, by, &ids)?;
     rows.into_iter()
         .map(|row| {
             let damaged = |what: &str| StoreError::Damaged(format!("a rollup has {what}"));
-            let key = match by {
+            let mut top =
+                TopRow { key: TopKey::Others, name: None, router_name: None, sums: Sums::from(row.sums) };
+            top.key = match by {
                 TopBy::Service if row.second < 0 => TopKey::Others,
                 TopBy::Service => TopKey::Service {
                     protocol: u8::try_from(row.first).map_err(|_| damaged("a protocol beyond 255"))?,
@@ -106,12 +201,13 @@ fn named(connection: &mut Connection, by: TopBy, rows: Vec<Row>) -> Result<Vec<T
                 _ if row.first < 0 => TopKey::Others,
                 _ if row.first == NOBODY => TopKey::Nobody,
                 _ => {
-                    let address = addresses.get(&row.first).copied();
-                    let address = address.ok_or_else(|| damaged("an id that stands for nothing"))?.into();
-                    TopKey::Address { id: row.first, address }
+                    let found = known.remove(&row.first);
+                    let found = found.ok_or_else(|| damaged("an id that stands for nothing"))?;
+                    (top.name, top.router_name) = (found.name, found.router_name);
+                    TopKey::Address { id: row.first, address: found.address }
                 }
             };
-            Ok(TopRow { key, sums: Sums::from(row.sums) })
+            Ok(top)
         })
         .collect()
 }

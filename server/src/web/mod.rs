@@ -126,6 +126,7 @@ pub fn router(app: App) -> Router {
         .route("/live/events", get(pages::live::events))
         .route("/routers", get(pages::routers::page))
         .route("/flows", get(pages::flows::page))
+        .route("/top", get(pages::top::page))
         .route("/devices", get(pages::devices::page))
         .route("/devices/{id}", get(pages::device::page))
         .route("/devices/{id}/name", axum::routing::post(pages::device::name))

@@ -14,6 +14,7 @@ mod server;
 mod snapshots;
 mod strangers;
 mod tls;
+mod top;
 
 use netmon_proto::v1::{self, event::Kind};
 use tonic::Code;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netmon_server::domain::{Changes, Counters, MINUTE_US, RouterId};
+use netmon_server::domain::{Changes, Counters, HostName, MINUTE_US, RouterId};
 use netmon_server::store::{DatabaseUrl, TopBy, TopFilter, TopKey, TopList};
 
 use crate::opened;
@@ -74,6 +74,15 @@ pub(crate) fn a_ranking_covers_its_span(url: &DatabaseUrl) {
     // The same device behind two routers is two; the service is one.
     let devices = top(TopBy::Device, None, DAY, 10);
     assert_eq!(addresses(&devices), [(ip("192.168.1.20"), 50_000), (ip("192.168.1.20"), 600)]);
+    let routers: Vec<Option<&str>> = devices.rows.iter().map(|row| row.router_name.as_deref()).collect();
+    assert_eq!(routers, [Some("other"), Some("gw")]);
+    let TopKey::Address { id, .. } = day.rows[1].key else { panic!("{:?} is no host", day.rows[1]) };
+    let name =
+        HostName { host: id, name: Some("one.example".to_owned()), failed: false, asked: NOON, due: NOON };
+    writer.put_host_names(&[name]).unwrap();
+    let hosts = top(TopBy::Host, None, DAY, 10);
+    let names: Vec<Option<&str>> = hosts.rows.iter().map(|row| row.name.as_deref()).collect();
+    assert_eq!(names, [None, Some("one.example")]);
     let services = top(TopBy::Service, None, DAY, 10);
     assert_eq!(services.rows.len(), 1);
     assert_eq!(services.rows[0].key, TopKey::Service { protocol: 6, port: 8_443 });

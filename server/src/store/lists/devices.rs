@@ -157,6 +157,18 @@ fn add_names(connection: &mut Connection, rows: Vec<&mut DeviceRow>) -> Result<(
     Ok(())
 }
 
+/// The devices with these ids, in any order.
+pub(in crate::store) fn by_id(
+    connection: &mut Connection,
+    ids: &[i64],
+) -> Result<Vec<DeviceRow>, StoreError> {
+    let rows: Vec<Stored> =
+        on_backend!(&mut *connection, |c| stored!().filter(devices::id.eq_any(ids)).load(c))?;
+    let mut found: Vec<DeviceRow> = rows.into_iter().map(|row| candidate(row).0).collect();
+    add_names(connection, found.iter_mut().collect())?;
+    Ok(found)
+}
+
 /// Parts and addresses that a device's page shows.
 const MOST_SHOWN: i64 = 100;
 

@@ -26,7 +26,9 @@ pub use gaps::GapFilter;
 pub use hosts::{HostFilter, HostSort};
 pub use position::Position;
 
-pub(super) use devices::{count as count_devices, detail as device_detail, page as page_of_devices};
+pub(super) use devices::{
+    by_id as devices_by_id, count as count_devices, detail as device_detail, page as page_of_devices,
+};
 pub(super) use dns::{count as count_dns, page as page_of_dns};
 pub(super) use domains::{count as count_domains, page as page_of_domains};
 pub(super) use drops::{count as count_drops, page as page_of_drops};

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{lists, totals, whois};
+use super::{lists, top, totals, whois};
 
 /// The description.
 #[derive(OpenApi)]
@@ -24,7 +24,7 @@ use super::{lists, totals, whois};
         lists::drops::json, lists::drops::csv, lists::drops::json_lines,
         lists::domains::json, lists::domains::csv, lists::domains::json_lines,
         lists::gaps::json, lists::gaps::csv, lists::gaps::json_lines,
-        lists::live_flows, totals::totals, whois::show, whois::ask,
+        lists::live_flows, top::json, top::csv, totals::totals, whois::show, whois::ask,
     ),
     modifiers(&Common),
 )]

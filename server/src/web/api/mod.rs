@@ -2,6 +2,7 @@
 
 mod description;
 mod lists;
+mod top;
 mod totals;
 pub(super) mod whois;
 
@@ -12,6 +13,8 @@ use super::App;
 /// All of `/api/v1`.
 pub(super) fn router() -> Router<App> {
     lists::router()
+        .route("/top", get(top::json))
+        .route("/top.csv", get(top::csv))
         .route("/totals", get(totals::totals))
         .route("/hosts/{address}/whois", get(whois::show).post(whois::ask))
         .route("/openapi.json", get(description::serve))

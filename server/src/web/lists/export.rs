@@ -12,9 +12,10 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    http::header,
+    http::{HeaderName, header},
     response::{IntoResponse as _, Response},
 };
+use serde::Serialize;
 use serde_json::Value;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,6 +51,12 @@ impl Format {
             Self::JsonLines => ("application/jsonl", "jsonl"),
         }
     }
+
+    fn headers(self, list: &str) -> [(HeaderName, String); 2] {
+        let (kind, extension) = self.kind();
+        let name = format!("attachment; filename=\"netmon-{list}.{extension}\"");
+        [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)]
+    }
 }
 
 /// All rows of a list from its cursor on, at most `limit` of them.
@@ -82,10 +89,21 @@ pub(in crate::web) async fn export<L: Listing>(
         work.run(Page { before, limit: PAGE }, left);
         drop(place);
     });
-    let (kind, extension) = format.kind();
-    let name = format!("attachment; filename=\"netmon-{}.{extension}\"", L::NAME);
-    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
-    Ok((headers, Body::from_stream(ReceiverStream::new(body))).into_response())
+    Ok((format.headers(L::NAME), Body::from_stream(ReceiverStream::new(body))).into_response())
+}
+
+/// A few rows as CSV, at once.
+pub(in crate::web) fn file<T: Serialize>(
+    name: &str,
+    columns: &[&str],
+    items: &[T],
+) -> Result<Response, WebError> {
+    let mut text = String::new();
+    write_names(&mut text, columns);
+    for item in items {
+        write_item(&mut text, columns, item).map_err(|error| WebError::Internal(error.to_string()))?;
+    }
+    Ok((Format::Csv.headers(name), text).into_response())
 }
 
 /// One export.
@@ -103,7 +121,7 @@ impl<L: Listing> Work<L> {
         let begin = Instant::now();
         let mut text = String::new();
         if self.format == Format::Csv {
-            write_line(&mut text, L::COLUMNS.iter().map(|name| name.replace('/', ".")));
+            write_names(&mut text, L::COLUMNS);
         }
         loop {
             page.limit = left.min(PAGE);
@@ -153,13 +171,21 @@ impl<L: Listing> Work<L> {
                 text.push_str(&serde_json::to_string(&item)?);
                 text.push('\n');
             }
-            Format::Csv => {
-                let item = serde_json::to_value(&item)?;
-                write_line(text, L::COLUMNS.iter().map(|name| cell(item.pointer(&format!("/{name}")))));
-            }
+            Format::Csv => write_item(text, L::COLUMNS, &item)?,
         }
         Ok(())
     }
+}
+
+/// The first line.
+fn write_names(into: &mut String, columns: &[&str]) {
+    write_line(into, columns.iter().map(|name| name.replace('/', ".")));
+}
+
+fn write_item(into: &mut String, columns: &[&str], item: &impl Serialize) -> serde_json::Result<()> {
+    let item = serde_json::to_value(item)?;
+    write_line(into, columns.iter().map(|name| cell(item.pointer(&format!("/{name}")))));
+    Ok(())
 }
 
 /// A value as a cell's text.

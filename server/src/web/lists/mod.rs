@@ -12,6 +12,7 @@ mod hosts;
 mod live;
 mod params;
 mod routers;
+mod top;
 
 use std::fmt::Debug;
 
@@ -23,13 +24,14 @@ pub(super) use devices::{DeviceItem, DeviceParams};
 pub(super) use dns::{DnsItem, DnsParams, RCODES, kind_name, rcode_name};
 pub(super) use domains::{DomainItem, DomainParams};
 pub(super) use drops::{DropItem, DropParams, HookName, tcp_flags};
-pub(super) use export::{AT_ONCE, Format, export};
+pub(super) use export::{AT_ONCE, Format, export, file};
 pub(super) use flows::{CountersItem, FlowItem, FlowParams};
 pub(super) use gaps::{Cause, GapItem, GapParams};
 pub(super) use hosts::{HostItem, HostParams};
 pub(super) use live::{LiveParams, live};
 pub(super) use params::{COUNT_LIMIT, DEFAULT_LIMIT, DirectionName};
 pub(super) use routers::{RouterItem, RouterParams};
+pub(super) use top::{By, TopItem, TopItems, TopParams, ranked, top};
 
 use super::{App, WebError};
 use crate::{

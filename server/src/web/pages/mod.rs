@@ -15,6 +15,7 @@ mod live_rows;
 pub(super) mod login;
 pub(super) mod notice;
 pub(super) mod routers;
+pub(super) mod top;
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
