@@ -319,6 +319,39 @@ fn the_description_names_every_list() {
 }
 
 #[test]
+fn the_page_of_routers_filters_and_goes_on() {
+    let server = Server::start();
+    for router in ["attic", "barn", "cellar"] {
+        Agent::new(&server).report(router, vec![client::flow(1, v1::FlowPhase::New, 5)]).unwrap();
+    }
+    let names = |page: &str| -> Vec<String> {
+        let shown = page.split("<h2>").skip(1).map(|rest| rest.split(' ').next().unwrap().to_owned());
+        shown.collect()
+    };
+    let (_, page) = server.read("/routers?q=BA");
+    assert_eq!(names(&page), ["barn"]);
+    assert!(page.contains("1 row") && page.contains("name=\"q\" value=\"BA\""), "{page}");
+    assert!(page.contains("<a href=\"/api/v1/routers.csv?q=BA\">CSV</a>"), "{page}");
+    assert!(server.read("/routers?q=nowhere").1.contains("No router matches."));
+
+    let (_, page) = server.read("/routers?limit=2");
+    assert_eq!(names(&page), ["attic", "barn"]);
+    let next =
+        page.split("<a href=\"").find_map(|rest| rest.split_once("\" rel=\"next\"")).expect("a next page").0;
+    let (_, page) = server.read(&next.replace("&#38;", "&"));
+    assert_eq!(names(&page), ["cellar"]);
+    assert!(!page.contains("rel=\"next\"") && page.contains("\">First page</a>"), "{page}");
+
+    for (query, expected) in
+        [("limit=0", "is not within 1 to 1000"), ("colour=red", "unknown field `colour`")]
+    {
+        let (status, page) = server.read(&format!("/routers?{query}"));
+        assert_eq!(status, 400, "{query}");
+        assert!(page.contains("role=\"alert\">") && page.contains(expected), "{page}");
+    }
+}
+
+#[test]
 fn a_router_shows_how_its_machine_is() {
     let server = Server::start();
     let health = |load1_milli, conntrack_count| {

@@ -31,9 +31,29 @@ struct ListPage {
     heads: Vec<Head>,
     rows: Vec<Vec<Cell>>,
     empty: &'static str,
-    first: Option<String>,
-    next: Option<String>,
-    files: [(&'static str, String); 3],
+    pager: Pager,
+}
+
+/// The way to other rows.
+pub(super) struct Pager {
+    pub(super) first: Option<String>,
+    pub(super) next: Option<String>,
+    /// There are no rows here.
+    pub(super) empty: bool,
+    pub(super) files: [(&'static str, String); 3],
+}
+
+impl Pager {
+    /// For the list of this name, shown at this path.
+    pub(super) fn new(name: &str, path: &str, pairs: &Pairs, next: Option<&str>, empty: bool) -> Self {
+        let file = |kind| pairs.link(&format!("/api/v1/{name}{kind}"), &[("cursor", ""), ("limit", "")]);
+        Self {
+            first: (!pairs.value("cursor").is_empty()).then(|| pairs.link(path, &[("cursor", "")])),
+            next: next.map(|next| pairs.link(path, &[("cursor", next)])),
+            empty,
+            files: [("CSV", file(".csv")), ("JSON lines", file(".jsonl")), ("JSON", file(""))],
+        }
+    }
 }
 
 /// A field of the form.
@@ -123,8 +143,9 @@ async fn page<V: View>(
         link: by.map(|by| pairs.link(V::PATH, &[("cursor", ""), ("sort", by)])),
         sorted: by.is_some_and(|by| by == sort || (sort.is_empty() && Some(by) == first_sort)),
     });
-    let file = |kind| pairs.link(&format!("/api/v1/{}{kind}", V::NAME), &[("cursor", ""), ("limit", "")]);
     let next = found.as_ref().and_then(|found| found.next.clone());
+    let empty = found.as_ref().is_none_or(|found| found.rows.is_empty());
+    let pager = Pager::new(V::NAME, V::PATH, pairs, next.as_deref(), empty);
     let page = ListPage {
         frame: Frame::new(app, V::NAME),
         title: V::TITLE,
@@ -145,14 +166,12 @@ async fn page<V: View>(
             })
             .unwrap_or_default(),
         empty: if next.is_some() { "Nothing among the rows that were searched." } else { V::EMPTY },
-        first: (!pairs.value("cursor").is_empty()).then(|| pairs.link(V::PATH, &[("cursor", "")])),
-        next: next.map(|next| pairs.link(V::PATH, &[("cursor", &next)])),
-        files: [("CSV", file(".csv")), ("JSON lines", file(".jsonl")), ("JSON", file(""))],
+        pager,
     };
     render(&page)
 }
 
-fn counts<R>(found: &Found<R>) -> String {
+pub(super) fn counts<R>(found: &Found<R>) -> String {
     let count = found.count;
     match (count.total, count.capped) {
         (1, false) => "1 row".to_owned(),

@@ -1,14 +1,27 @@
 //! The routers: when each was last heard, and what is missing of it.
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    http::{StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
 
-use super::{App, Frame, WebError, render};
+use super::{
+    App, Frame, WebError,
+    list::{self, Pager},
+    render,
+};
 use crate::{
     domain::Micros,
     store::{RouterHealth, RouterRow},
-    web::format,
+    web::{
+        format,
+        lists::{Asked, Listing as _, Pairs, RouterParams, find},
+    },
 };
+
+const PATH: &str = "/routers";
 
 /// An agent that has not been heard of for so long is shown as silent: three heartbeats.
 const SILENT_US: Micros = 90_000_000;
@@ -17,7 +30,11 @@ const SILENT_US: Micros = 90_000_000;
 #[template(path = "routers/page.html")]
 struct RoutersPage {
     frame: Frame,
+    q: String,
+    wrong: Option<String>,
+    counts: String,
     routers: Vec<RouterView>,
+    pager: Pager,
 }
 
 /// A router, ready to print.
@@ -58,9 +75,25 @@ struct LossView {
 }
 
 /// `GET /routers`.
-pub(in crate::web) async fn page(State(app): State<App>) -> Result<Response, WebError> {
+pub(in crate::web) async fn page(State(app): State<App>, uri: Uri) -> Response {
+    let pairs = Pairs::of(&uri);
+    let answer = match found(&app, &uri).await {
+        Ok((next, counts, rows)) => shown(&app, &pairs, next, counts, rows),
+        Err(WebError::BadRequest(why)) => refused(&app, &pairs, why),
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(WebError::into_page)
+}
+
+type Found = (Option<String>, String, Vec<(RouterRow, Option<RouterHealth>)>);
+
+/// A page of the list, each router with how its machine is.
+async fn found(app: &App, uri: &Uri) -> Result<Found, WebError> {
+    let asked = Asked::<RouterParams>::read(uri)?;
+    let found = find(app, &asked.params).await?;
+    let counts = list::counts(&found);
     let rows = app
-        .read(|reader| {
+        .read(move |reader| {
             let with_health = |row: RouterRow| {
                 let health = match row.last_heard {
                     Some(heard) => reader.router_health(row.id, heard)?,
@@ -68,12 +101,37 @@ pub(in crate::web) async fn page(State(app): State<App>) -> Result<Response, Web
                 };
                 Ok((row, health))
             };
-            reader.routers()?.into_iter().map(with_health).collect::<Result<Vec<_>, WebError>>()
+            found.rows.into_iter().map(with_health).collect::<Result<Vec<_>, WebError>>()
         })
         .await?;
+    Ok((found.next, counts, rows))
+}
+
+fn shown(
+    app: &App,
+    pairs: &Pairs,
+    next: Option<String>,
+    counts: String,
+    rows: Vec<(RouterRow, Option<RouterHealth>)>,
+) -> Result<Response, WebError> {
     let now = app.clock.now();
+    let pager = Pager::new(RouterParams::NAME, PATH, pairs, next.as_deref(), rows.is_empty());
     let routers = rows.into_iter().map(|(row, health)| view(row, health, now)).collect();
-    render(&RoutersPage { frame: Frame::new(&app, "routers"), routers })
+    let q = pairs.value("q").to_owned();
+    render(&RoutersPage { frame: Frame::new(app, "routers"), q, wrong: None, counts, routers, pager })
+}
+
+/// The form as it was filled in, and what is wrong with it.
+fn refused(app: &App, pairs: &Pairs, why: String) -> Result<Response, WebError> {
+    let page = render(&RoutersPage {
+        frame: Frame::new(app, "routers"),
+        q: pairs.value("q").to_owned(),
+        wrong: Some(why),
+        counts: String::new(),
+        routers: Vec::new(),
+        pager: Pager::new(RouterParams::NAME, PATH, pairs, None, true),
+    })?;
+    Ok((StatusCode::BAD_REQUEST, page).into_response())
 }
 
 fn view(row: RouterRow, health: Option<RouterHealth>, now: Micros) -> RouterView {
