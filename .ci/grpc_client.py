@@ -164,6 +164,23 @@ def main(address, token):
     losses = {loss.cause: loss.count for loss in known[router].losses}
     expect(losses.get(8) == 1, "the refused event as a loss REFUSED")
 
+    flows = server.method("Console", "ListFlows", token)(server.message("ListFlowsRequest")(router_id=router))
+    print(f"ListFlows: {len(flows.flows)} of {flows.page.total}")
+    expect((len(flows.flows), flows.page.total, flows.page.next_token) == (3, 3, ""), "the three flows that were taken")
+    sent = {(flow.src_ip, flow.service_port) for flow in flows.flows}
+    expect(sent == {("192.0.2.20", 53)}, "flows as they were sent")
+
+    tail = server.method("Console", "Tail", token)(server.message("TailRequest")(router_id=router, kinds=["flow"]))
+    # The server listens from when it answers the call; then what is committed is told.
+    tail.initial_metadata()
+    batch = server.message("Batch")(router_id=router)
+    batch.events.append(server.ended_flow(run + 5))
+    report(batch)
+    told = next(tail)
+    tail.cancel()
+    print(f"Tail: {told.event.WhichOneof('kind')} of {told.router_id}")
+    expect((told.router_id, told.event.flow.flow_id, told.missed) == (router, run + 5, 0), "the flow that was reported")
+
     code = refused(channel.unary_unary("/netmon.v1.NoSuchService/Call"), b"")
     print(f"a service that is not there: {code.name}")
     expect(code == grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")

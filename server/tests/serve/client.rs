@@ -7,7 +7,7 @@ use netmon_proto::v1::{
     server_frame,
 };
 use tokio::runtime::Runtime;
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Request, Status, Streaming, transport::Channel};
 
 use crate::server::{Server, TOKEN};
 
@@ -75,6 +75,13 @@ impl Agent {
         self.runtime.block_on(async {
             let client = ConsoleClient::connect(self.url.clone()).await.unwrap();
             Ok(call(client).await?.into_inner())
+        })
+    }
+
+    /// What a stream of the console says next.
+    pub(crate) fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        self.runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(30), stream.message()).await.expect("it says something")
         })
     }
 

@@ -13,6 +13,7 @@ mod pressure;
 mod server;
 mod snapshots;
 mod strangers;
+mod tail;
 mod tls;
 mod top;
 
