@@ -73,6 +73,7 @@ pub(crate) fn fits_a_narrow_screen(site: &Site) -> anyhow::Result<()> {
         "/flows",
         "/dns",
         "/drops",
+        "/top",
         "/devices",
         "/devices/1",
         "/hosts",
@@ -126,7 +127,7 @@ fn down(browser: &mut Browser, service: SocketAddr) -> anyhow::Result<Option<f64
             const heads = [...document.querySelectorAll('#live thead th')].map((head) => head.textContent);
             const at = (row, name) => row.cells[heads.indexOf(name)].textContent;
             const row = [...document.querySelectorAll('#live tbody tr')]
-                .find((row) => at(row, 'Destination') === '{}' && at(row, 'Port') === '{}');
+                .find((row) => at(row, 'Destination') === '{}' && at(row, 'Port').split(' ')[0] === '{}');
             return row ? at(row, 'Down') : null;
         }})()",
         service.ip(),
