@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 use netmon_proto::v1::{
     ListDevicesRequest, ListDevicesResponse, ListDnsRequest, ListDnsResponse, ListDropsRequest,
-    ListDropsResponse, ListFlowsRequest, ListFlowsResponse, ListRoutersRequest, ListRoutersResponse, Router,
-    TailRequest, TailResponse,
+    ListDropsResponse, ListFlowsRequest, ListFlowsResponse, ListRoutersRequest, ListRoutersResponse,
+    ListTopRequest, ListTopResponse, Router, TailRequest, TailResponse,
     console_server::{Console, ConsoleServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -59,6 +59,10 @@ impl Console for Asked {
     }
 
     async fn list_drops(&self, _: Request<ListDropsRequest>) -> Result<Response<ListDropsResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_top(&self, _: Request<ListTopRequest>) -> Result<Response<ListTopResponse>, Status> {
         Err(unasked())
     }
 }
