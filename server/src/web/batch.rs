@@ -120,10 +120,14 @@ async fn take(app: &App, request: Request) -> Result<Taken, NotTaken> {
         return Err(NotTaken::Token);
     }
     if let Some(why) = app.ingest.health().failing() {
+        drop_body(body).await;
         return Err(NotTaken::Later(why));
     }
     let turn = tokio::time::timeout(PATIENCE, app.bodies.clone().acquire_owned()).await;
-    let Ok(Ok(turn)) = turn else { return Err(NotTaken::Later("too many batches come at once".to_owned())) };
+    let Ok(Ok(turn)) = turn else {
+        drop_body(body).await;
+        return Err(NotTaken::Later("too many batches come at once".to_owned()));
+    };
     let packed = is_gzip(&parts.headers)?;
     let body = tokio::time::timeout(BODY_TIMEOUT, whole(&parts.headers, body))
         .await
@@ -227,6 +231,17 @@ async fn whole(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, NotTaken> {
         }
     }
     if announced.max(length) > MAX_BODY_BYTES { Err(NotTaken::TooLarge) } else { Ok(bytes) }
+}
+
+/// Reads what comes at once of a body that is not wanted: a sender that is cut off while it writes does not hear why.
+async fn drop_body(body: Body) {
+    let mut length = 0;
+    let parts = body.into_data_stream().take_while(move |part| {
+        length += part.as_ref().map_or(MAX_DROPPED_BYTES, |part| part.len());
+        std::future::ready(length < MAX_DROPPED_BYTES)
+    });
+    // One that is slower than that is cut off all the same.
+    tokio::time::timeout(PATIENCE, parts.for_each(|_| std::future::ready(()))).await.ok();
 }
 
 /// What is in a gzip, as far as it is not too large.
