@@ -1,12 +1,6 @@
 //! The original agent against this server: what it posts is stored once, whatever happens on the way.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    path::Path,
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, path::Path, sync::LazyLock, time::Instant};
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -51,7 +45,7 @@ fn all_rows(server: &Server) -> Vec<String> {
     all
 }
 
-fn post(server: &Server, body: &[u8]) -> (u16, Value) {
+pub(crate) fn post(server: &Server, body: &[u8]) -> (u16, Value) {
     let mut response = server.post_body(PATH, &[("Authorization", &format!("Bearer {TOKEN}"))], body);
     let text = response.body_mut().read_to_string().unwrap();
     (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
@@ -338,46 +332,4 @@ fn addresses_are_stored_in_one_spelling() {
     let addresses: Vec<&str> =
         hosts["items"].as_array().unwrap().iter().map(|host| host["address"].as_str().unwrap()).collect();
     assert_eq!(addresses, ["203.0.113.9", "2001:db8::9"]);
-}
-
-#[test]
-fn what_the_agent_gave_up_on_counts_once() {
-    let mut server = Server::start();
-    let events: Vec<Value> = (1..=707).map(|port| flow("EventDestroy", port, 1, u64::from(port))).collect();
-    let body = batch(&events);
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let address = server.url.strip_prefix("http://").unwrap().to_owned();
-    let sent = |also: &[u8]| {
-        let mut stream = TcpStream::connect(&address).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(also).unwrap();
-        stream
-    };
-    // The connection is gone in the middle of the body: nothing is taken.
-    drop(sent(&body[..body.len() / 2]));
-    // It is gone once the body was sent, before the answer: taken or not, the agent cannot know.
-    drop(sent(&body));
-    // It answers late for an agent that has hung up meanwhile, and which posts it again at once, twice.
-    let both = [sent(&body), sent(&body)];
-    for mut stream in both {
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200");
-    }
-    assert_eq!(flows(&server).len(), 707);
-    // After a restart it is still known, and a heartbeat by itself is a batch.
-    server.kill_and_restart();
-    let (status, answer) = post(&server, &body);
-    assert_eq!((status, &answer["accepted"], &answer["duplicate"]), (200, &json!(707), &json!(true)));
-    let beat = json!({ "type": "heartbeat", "ts": "2026-11-22T08:00:00Z", "data": { "router_id": "attic" } });
-    assert_eq!(taken(&server, &batch(&[beat])), (1, 0));
-    assert_eq!(flows(&server).len(), 707);
-    let (_, totals) = server.read("/api/v1/totals");
-    let totals: Value = serde_json::from_str(&totals).unwrap();
-    assert_eq!(totals["flows"]["bytes_orig"], json!(707 * 708 / 2));
-    assert_eq!(totals["flows"], totals["service_minutes"]);
 }

@@ -10,6 +10,7 @@ mod lists;
 mod manager;
 mod original;
 mod pressure;
+mod resend;
 mod server;
 mod snapshots;
 mod strangers;

@@ -13,9 +13,9 @@ use crate::http::{PATH, batch, flow, taken};
 use crate::server::{Server, TOKEN};
 
 #[derive(QueryableByName)]
-struct Count {
+pub(crate) struct Count {
     #[diesel(sql_type = BigInt)]
-    number: i64,
+    pub(crate) number: i64,
 }
 
 /// What an agent is told that is to come again: the status, how many seconds to wait, and why.
