@@ -243,6 +243,10 @@ struct Data<'a, 'b> {
 impl<'a> Data<'a, '_> {
     /// Reads it, and notes whether it has fields that its type does not know.
     fn read<T: Deserialize<'a>>(&mut self) -> Result<T, String> {
+        // An array would do as well, its items in the order of the fields: no agent sends one.
+        if !self.text.starts_with(b"{") {
+            return Err("data: expected an object".to_owned());
+        }
         let mut reader = serde_json::Deserializer::from_slice(self.text);
         let value = serde_ignored::deserialize(&mut reader, |_| *self.unknown = true)
             .map_err(|error| format!("data: {error}"))?;

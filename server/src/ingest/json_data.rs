@@ -36,6 +36,15 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// A value of a field that is known and not wanted. serde's own `IgnoredAny` would count as a field that is unknown.
+pub(super) struct Unused;
+
+impl<'de> Deserialize<'de> for Unused {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(serde::de::IgnoredAny).map(|_| Self)
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct Drop<'a> {
     #[serde(borrow, default)]
@@ -112,7 +121,7 @@ impl Bucket<'_> {
 
 /// A number, or its name.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a name or a number")]
 enum Code<'a> {
     Number(u32),
     #[serde(borrow)]
@@ -261,5 +270,5 @@ pub(super) struct Heartbeat {
         dead_code,
         reason = "the batch says it; here it is known, so that it does not count as unknown"
     )]
-    router_id: serde::de::IgnoredAny,
+    router_id: Option<Unused>,
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netmon_proto::{STATUS_BITS, v1};
 use serde::Deserialize;
 
-use super::json_data::{address, octets, time_or};
+use super::json_data::{Unused, address, octets, time_or};
 use crate::domain::Micros;
 
 #[derive(Deserialize)]
@@ -50,10 +50,10 @@ pub(super) struct Flow<'a> {
 struct Context {
     #[serde(default)]
     #[expect(dead_code, reason = "as above")]
-    recent_qname_hashes: Option<Vec<serde::de::IgnoredAny>>,
+    recent_qname_hashes: Option<Vec<Unused>>,
     #[serde(default)]
     #[expect(dead_code, reason = "as above")]
-    last_seen: serde::de::IgnoredAny,
+    last_seen: Option<Unused>,
 }
 
 impl Flow<'_> {
