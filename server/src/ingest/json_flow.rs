@@ -156,13 +156,15 @@ fn is_group(address: IpAddr) -> bool {
 }
 
 pub(crate) fn tcp_state(name: &str) -> v1::TcpState {
-    v1::TcpState::from_str_name(&format!("TCP_STATE_{name}")).unwrap_or(v1::TcpState::Unspecified)
+    v1::TcpState::from_str_name(&format!("TCP_STATE_{}", name.trim_end())).unwrap_or(v1::TcpState::Unspecified)
 }
 
 /// The kernel's IPS_* bits, by their names in the order of their places.
 pub(crate) fn status_bits(flags: &str) -> u32 {
     flags
         .split('|')
+        // The original agent leaves spaces at the end.
+        .map(str::trim_end)
         // An older name of the same bit.
         .map(|flag| if flag == "UNTRACKED" { "NAT_CLASH" } else { flag })
         .filter_map(|flag| STATUS_BITS.iter().position(|name| *name == flag))
@@ -177,6 +179,7 @@ mod tests {
     fn every_bit_has_its_word() {
         assert_eq!(status_bits(&STATUS_BITS.join("|")), 0xffff);
         assert_eq!(status_bits("SEEN_REPLY|ASSURED|TCP_FLAGS=SYN|ACK/ACK"), 0b110);
+        assert_eq!(status_bits("SEEN_REPLY|ASSURED "), 0b110);
         assert_eq!(status_bits("UNTRACKED"), status_bits("NAT_CLASH"));
         assert_eq!(status_bits("dying|"), 0);
     }

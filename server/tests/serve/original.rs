@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::http::{DAY, batch, flow, flows, taken};
+use crate::http::{DAY, batch, flow, flows, post, taken};
 use crate::server::Server;
 
 fn send(server: &Server, events: &[Value]) {
@@ -93,4 +93,98 @@ fn icmp_has_no_type_where_none_is_told() {
         assert_eq!((status, page.contains("type 0")), (200, false), "{path}");
         assert!(page.contains("icmp"), "{path}");
     }
+}
+
+#[test]
+fn an_answer_names_the_flow_that_follows() {
+    let server = Server::start();
+    let answer = |client: &str, name: &str, address: &str| {
+        json!({ "type": "dns_response", "ts": format!("{}T08:00:01Z", *DAY), "data": {
+            "client_ip": client, "qname": name, "qtype": "A", "rcode": "NOERROR", "resolver": "192.168.1.1",
+            "answers": [
+                { "name": name, "type": "CNAME", "data": "edge.example.net", "ttl": 300 },
+                { "name": "edge.example.net", "type": "A", "data": address, "ttl": 60 }] } })
+    };
+    send(&server, &[answer("192.168.1.20", "Www.Example.org.", "203.0.113.9")]);
+    // What another device asked for names nothing of this one.
+    send(&server, &[answer("192.168.1.21", "other.example", "203.0.113.10")]);
+    let mut unnamed = flow("EventDestroy", 6, 3, 100);
+    unnamed["data"]["dst_ip"] = json!("203.0.113.10");
+    send(&server, &[flow("EventDestroy", 5, 3, 100), unnamed]);
+
+    let (_, dns) = server.read("/api/v1/dns?device=192.168.1.20");
+    let dns: Value = serde_json::from_str(&dns).unwrap();
+    assert_eq!(dns["total"], json!(1), "{dns}");
+    let stored = &dns["items"][0];
+    assert_eq!(
+        [&stored["name"], &stored["type"], &stored["rcode"], &stored["resolver"]],
+        ["www.example.org", "A", "NOERROR", "192.168.1.1"]
+    );
+    assert_eq!(stored["answers"][0]["data"], json!("edge.example.net"));
+    assert_eq!(
+        [&stored["answers"][1]["data"], &stored["answers"][1]["ttl"]],
+        [&json!("203.0.113.9"), &json!(60)]
+    );
+    let names: Vec<(Value, Value)> =
+        flows(&server).into_iter().map(|flow| (flow["src_port"].clone(), flow["domain"].clone())).collect();
+    assert!(names.contains(&(json!(5), json!("www.example.org"))), "{names:?}");
+    assert!(names.contains(&(json!(6), Value::Null)), "{names:?}");
+    // At least once: the agent may tell it again, in another batch.
+    send(
+        &server,
+        &[flow("EventDestroy", 7, 4, 1), answer("192.168.1.20", "Www.Example.org.", "203.0.113.9")],
+    );
+    assert_eq!(server.total("/api/v1/dns?device=192.168.1.20"), 1);
+    assert!(server.read("/flows").1.contains("www.example.org"));
+}
+
+/// As iptables' NFLOG prefix and the original agent have them.
+#[test]
+fn spaces_at_the_end_are_none() {
+    let server = Server::start();
+    let drop = |tag: &str| {
+        json!({ "type": "firewall_drop", "ts": format!("{}T08:00:01Z", *DAY), "data": {
+            "hook": "INPUT", "rule_tag": tag, "nflog_group": 1, "if_in": "eth0", "if_out": null,
+            "src_ip": "203.0.113.9", "dst_ip": "192.168.1.20", "src_port": 7, "dst_port": 22, "l4proto": 6,
+            "tcp_syn": true } })
+    };
+    let mut spaced = flow("EventDestroy", 5, 1, 100);
+    spaced["data"]["flags"] = json!("SEEN_REPLY|ASSURED ");
+    spaced["data"]["state"] = json!("TIME_WAIT ");
+    send(&server, &[drop("DROP-WAN "), drop(" DROP-WAN"), drop("DROP-WAN"), spaced]);
+    let (_, drops) = server.read("/api/v1/drops");
+    let drops: Value = serde_json::from_str(&drops).unwrap();
+    let prefixes: Vec<&Value> =
+        drops["items"].as_array().unwrap().iter().map(|drop| &drop["prefix"]).collect();
+    assert_eq!(prefixes, ["DROP-WAN"; 3]);
+    let flow = &flows(&server)[0];
+    assert_eq!([&flow["flags"], &flow["state"]], ["SEEN_REPLY|ASSURED", "TIME_WAIT"], "{flow}");
+}
+
+#[test]
+fn the_first_ten_reasons_come_back_and_all_are_counted() {
+    let server = Server::start();
+    let mut events: Vec<Value> = (1..=15).map(|port| flow("EventDestroy", port, 1, 1)).collect();
+    for (number, event) in events.iter_mut().enumerate().filter(|(number, _)| number % 5 != 0) {
+        event["data"]["src_ip"] = json!(format!("bad-{number}"));
+    }
+    let expected: Vec<usize> = (0..15).filter(|number| number % 5 != 0).take(10).collect();
+    let body = batch(&events);
+    for duplicate in [Value::Null, json!(true)] {
+        let (status, answer) = post(&server, &body);
+        assert_eq!(
+            (status, &answer["accepted"], &answer["rejected"]),
+            (200, &json!(3), &json!(12)),
+            "{answer}"
+        );
+        assert_eq!(answer["duplicate"], duplicate);
+        let errors = answer["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), 10, "{answer}");
+        for (error, number) in errors.iter().zip(&expected) {
+            assert_eq!(error["index"], json!(number));
+            let reason = error["reason"].as_str().unwrap();
+            assert!(reason.contains(&format!("src_ip is \"bad-{number}\"")), "{reason}");
+        }
+    }
+    assert_eq!(flows(&server).len(), 3);
 }
