@@ -316,6 +316,12 @@ fn the_description_names_every_list() {
     let parameters = description["paths"]["/api/v1/flows"]["get"]["parameters"].as_array().unwrap();
     assert!(parameters.iter().all(|parameter| parameter["in"] == "query" && parameter["required"] == false));
     assert!(parameters.iter().any(|parameter| parameter["name"] == "device"));
+    let batch = &description["paths"]["/api/v1/netmon/events/batch"]["post"];
+    for status in ["200", "400", "401", "413", "503"] {
+        assert!(batch["responses"][status].is_object(), "{status}: {batch}");
+    }
+    let body = &batch["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(body, "#/components/schemas/EventBatch");
 }
 
 #[test]

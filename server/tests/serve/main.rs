@@ -17,6 +17,7 @@ mod strangers;
 mod tail;
 mod tls;
 mod top;
+mod torture;
 
 use netmon_proto::v1::{self, event::Kind};
 use tonic::Code;
