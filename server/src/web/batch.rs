@@ -1,7 +1,8 @@
 //! `POST /api/v1/netmon/events/batch`: what the original agent speaks.
 //!
 //! The agent looks at the status alone. 200 means committed, now or before; anything else makes it keep the batch and
-//! post it again. So nothing is answered before the commit, and what cannot be taken now is refused before it is read.
+//! post it again. So nothing is answered before the commit, and what cannot be taken now is refused before it is looked at.
+//! What becomes of which event stands in the README.
 
 use std::{io::Read as _, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
+use utoipa::ToSchema;
 
 use super::App;
 use crate::ingest::{Ack, BatchWork, IngestError, JsonBatch, Reply, read_batch};
@@ -35,9 +37,36 @@ const RETRY_AFTER_S: &str = "2";
 /// From this size on a body is read on a thread of its own.
 const LARGE_BODY_BYTES: usize = 128 * 1024;
 
+/// A batch as the description shows it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "batches are read by `read_batch`, which takes one event at a time")]
+struct EventBatch {
+    /// 1 to 64 of A-Z a-z 0-9 . _ : -
+    #[schema(example = "router-01")]
+    router_id: String,
+    /// RFC 3339. Not part of what a batch is known by when it comes again.
+    #[schema(format = DateTime)]
+    sent_at: Option<String>,
+    events: Vec<BatchEvent>,
+}
+
+/// An event of a batch.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "as above")]
+struct BatchEvent {
+    /// `flow`, `firewall_drop`, `dns_response`, `dns_bucket`, `host_identity` or `heartbeat`; others are kept as they are.
+    #[schema(example = "heartbeat")]
+    r#type: String,
+    /// RFC 3339, up to nanoseconds.
+    #[schema(format = DateTime)]
+    ts: String,
+    /// What the type has to tell.
+    data: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
 /// The answer to a batch that is committed.
-#[derive(Serialize)]
-struct Taken {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Taken {
     accepted: u64,
     rejected: u64,
     /// Why, for the first ten.
@@ -48,7 +77,7 @@ struct Taken {
     duplicate: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Rejected {
     /// The event's place in the batch, from 0.
     index: u32,
@@ -103,6 +132,19 @@ impl From<IngestError> for NotTaken {
     }
 }
 
+/// Takes a batch of events in the original agent's words.
+#[utoipa::path(
+    post, path = "/api/v1/netmon/events/batch", operation_id = "post_batch", tag = "agents",
+    request_body = EventBatch,
+    responses(
+        (status = 200, description = "What could be taken is committed, now or before", body = Taken),
+        (status = 400, description = "The body is no batch"),
+        (status = 408, description = "The body did not come whole within 30 s"),
+        (status = 413, description = "The body is larger than 8 MiB"),
+        (status = 415, description = "The body is packed with something else than gzip"),
+        (status = 503, description = "It cannot be taken now; `Retry-After` says how many seconds to wait"),
+    ),
+)]
 pub(super) async fn post(State(app): State<App>, request: Request) -> Response {
     match take(&app, request).await {
         Ok(taken) => Json(taken).into_response(),

@@ -10,11 +10,12 @@ use utoipa::{
 };
 
 use super::{lists, top, totals, whois};
+use crate::web::batch;
 
 /// The description.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "netmon", description = "Who on the LAN talks to whom: the read side of netmon-server."),
+    info(title = "netmon", description = "Who on the LAN talks to whom: what netmon-server shows, and the original agent's way in."),
     paths(
         lists::routers::json, lists::routers::csv, lists::routers::json_lines,
         lists::devices::json, lists::devices::csv, lists::devices::json_lines,
@@ -24,7 +25,7 @@ use super::{lists, top, totals, whois};
         lists::drops::json, lists::drops::csv, lists::drops::json_lines,
         lists::domains::json, lists::domains::csv, lists::domains::json_lines,
         lists::gaps::json, lists::gaps::csv, lists::gaps::json_lines,
-        lists::live_flows, top::json, top::csv, totals::totals, whois::show, whois::ask,
+        lists::live_flows, top::json, top::csv, totals::totals, whois::show, whois::ask, batch::post,
     ),
     modifiers(&Common),
 )]
@@ -56,7 +57,7 @@ impl Modify for Common {
             for operation in item.get.iter_mut().chain(&mut item.post) {
                 for (status, _) in failures {
                     let response = Ref::new(format!("#/components/responses/{status}"));
-                    operation.responses.responses.insert(status.to_owned(), RefOr::Ref(response));
+                    operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::Ref(response));
                 }
             }
         }
