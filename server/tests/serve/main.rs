@@ -7,6 +7,7 @@ mod devices;
 mod hosts;
 mod http;
 mod lists;
+mod malformed;
 mod manager;
 mod original;
 mod pressure;
