@@ -52,6 +52,45 @@ fn a_person_names_a_device() {
     assert_eq!(server.read("/devices/99").0, 404);
 }
 
+#[test]
+fn a_person_merges_two_devices_and_splits_them_again() {
+    let server = filled(3);
+    let mut other = client::ended(9);
+    if let Some(Kind::Flow(flow)) = &mut other.kind {
+        flow.src_ip = vec![192, 168, 1, 21].into();
+    }
+    Agent::new(&server).report("attic", vec![other]).unwrap();
+    let addresses = || -> Vec<String> {
+        let (_, devices) = server.read("/api/v1/devices");
+        let devices: serde_json::Value = serde_json::from_str(&devices).unwrap();
+        let items = devices["items"].as_array().unwrap();
+        let mut found: Vec<String> =
+            items.iter().map(|device| device["address"].as_str().unwrap().to_owned()).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(addresses(), ["192.168.1.20", "192.168.1.21"]);
+    assert!(!server.read("/devices/1").1.contains("Shown as part of it"));
+
+    assert_eq!(server.post("/devices/2/merge", "address=192.168.1.20").status().as_u16(), 401);
+    let merge = "address=+192.168.1.20+";
+    assert_eq!(post(&server, "/devices/2/merge", merge), (303, "/devices/1".to_owned()));
+    assert_eq!(addresses(), ["192.168.1.20"]);
+    let (_, page) = server.read("/devices/1");
+    let part = "<a href=\"/devices/2\">192.168.1.21</a>";
+    assert!(page.contains("Shown as part of it") && page.contains(part), "{page}");
+    assert!(page.contains("action=\"/devices/2/split\""), "{page}");
+    assert!(!server.read("/devices").1.contains(">192.168.1.21<"));
+    let (given, why) = post(&server, "/devices/2/merge", merge);
+    assert!(given == 400 && why.contains("these two are one device already"), "{why}");
+
+    assert_eq!(server.post("/devices/2/split", "").status().as_u16(), 401);
+    assert_eq!(post(&server, "/devices/2/split", ""), (303, "/devices/2".to_owned()));
+    assert_eq!(addresses(), ["192.168.1.20", "192.168.1.21"]);
+    assert!(!server.read("/devices/1").1.contains(part));
+    assert_eq!(server.read("/devices/2").0, 200);
+}
+
 /// What an hour's columns say has to hold of connections from outside, too.
 #[test]
 fn hours_tell_who_sent_what_moved() {
