@@ -170,7 +170,18 @@ fn tidy(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{Mutex, atomic::AtomicI64},
+        time::Instant,
+    };
+
     use super::*;
+    use crate::{
+        clock::SystemClock,
+        domain::{Changes, HostTouch},
+        ingest,
+        store::{DatabaseUrl, Store},
+    };
 
     #[test]
     fn a_name_is_a_name() {
@@ -185,56 +196,105 @@ mod tests {
         assert_eq!(by_system("127.0.0.1".parse().unwrap()), Answer::Name("localhost".to_owned()));
     }
 
-    #[tokio::test]
-    async fn hosts_get_their_names_and_private_ones_are_left_alone() {
-        use std::time::Instant;
+    /// A clock that stands where it is put.
+    struct SetClock(AtomicI64);
 
-        use crate::{
-            clock::SystemClock,
-            domain::{Changes, HostTouch},
-            ingest,
-            store::{DatabaseUrl, Store},
-        };
+    impl Clock for SetClock {
+        fn now(&self) -> Micros {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
 
-        let dir = tempfile::tempdir().unwrap();
-        let url = DatabaseUrl::Sqlite(dir.path().join("netmon.db"));
-        let store = Store::open(&url).unwrap();
-        let mut writer = store.writer().unwrap();
-        let clock = Arc::new(SystemClock);
-        let touch = |address: &str| HostTouch {
-            address: address.parse().unwrap(),
-            first_seen: clock.now(),
-            last_seen: clock.now(),
-        };
-        let hosts = ["8.8.8.8", "192.168.1.1", "1.1.1.1", "9.9.9.9"].map(touch).to_vec();
-        writer.commit(&Changes { hosts, ..Changes::default() }).unwrap();
-        let (ingest, thread) = ingest::start(writer, clock.clone()).unwrap();
-        let resolve = |address: IpAddr| match address.to_string().as_str() {
-            "8.8.8.8" => Answer::Name("dns.google".to_owned()),
-            "1.1.1.1" => Answer::Nameless,
-            "9.9.9.9" => Answer::Failed,
-            other => panic!("{other} was asked about"),
-        };
-        let stats = Arc::new(ReverseStats::default());
-        let asking =
-            tokio::spawn(run(100, resolve, ingest.clone(), store.reader(), clock, Arc::clone(&stats)));
-        let reader = store.reader();
-        let limit = Instant::now() + Duration::from_secs(10);
-        let names = loop {
-            let names = reader.host_names(&[1, 2, 3, 4]).unwrap();
-            if !names.is_empty() || Instant::now() > limit {
-                break names;
+    /// A database with these hosts, and what was asked of a resolver that knows some of them.
+    struct Asking {
+        ingest: Ingest,
+        thread: Option<thread::JoinHandle<()>>,
+        reader: Reader,
+        clock: Arc<SetClock>,
+        stats: Arc<ReverseStats>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Asking {
+        fn about(hosts: &[&str]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&DatabaseUrl::Sqlite(dir.path().join("netmon.db"))).unwrap();
+            let mut writer = store.writer().unwrap();
+            let clock = Arc::new(SetClock(AtomicI64::new(SystemClock.now())));
+            let (first_seen, last_seen) = (clock.now(), clock.now());
+            let touch =
+                |address: &&str| HostTouch { address: address.parse().unwrap(), first_seen, last_seen };
+            let hosts = hosts.iter().map(touch).collect();
+            writer.commit(&Changes { hosts, ..Changes::default() }).unwrap();
+            let (ingest, thread) = ingest::start(writer, clock.clone()).unwrap();
+            let (reader, stats) = (store.reader(), Arc::default());
+            Self { ingest, thread: Some(thread), reader, clock, stats, _dir: dir }
+        }
+
+        /// Asks until nothing is due. Gives what was asked about, and when.
+        async fn asked(&self, per_second: u32) -> Vec<(String, Instant)> {
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let noted = Arc::clone(&asked);
+            let resolve = move |address: IpAddr| {
+                noted.lock().unwrap().push((address.to_string(), Instant::now()));
+                match address.to_string().as_str() {
+                    "8.8.8.8" => Answer::Name("dns.google".to_owned()),
+                    "9.9.9.9" => Answer::Failed,
+                    _ => Answer::Nameless,
+                }
+            };
+            let (ingest, reader, stats) = (self.ingest.clone(), self.reader.clone(), Arc::clone(&self.stats));
+            let asking = tokio::spawn(run(per_second, resolve, ingest, reader, self.clock.clone(), stats));
+            let until = Instant::now() + Duration::from_secs(20);
+            while !self.reader.hosts_to_name(self.clock.now(), 10).unwrap().is_empty() {
+                assert!(Instant::now() < until, "hosts are due for ever");
+                sleep(Duration::from_millis(5)).await;
             }
-            sleep(Duration::from_millis(10)).await;
-        };
+            asking.abort();
+            let asked = asked.lock().unwrap();
+            asked.clone()
+        }
+
+        async fn asked_after(&self, hours: i64) -> Vec<String> {
+            self.clock.0.fetch_add(hours * HOUR_US, Ordering::Relaxed);
+            let mut asked: Vec<String> = self.asked(100).await.into_iter().map(|(host, _)| host).collect();
+            asked.sort();
+            asked
+        }
+    }
+
+    impl Drop for Asking {
+        fn drop(&mut self) {
+            self.ingest.close();
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_for_as_long_as_it_is_worth() {
+        let asking = Asking::about(&["8.8.8.8", "192.168.1.1", "1.1.1.1", "9.9.9.9"]);
+        assert_eq!(asking.asked_after(0).await, ["1.1.1.1", "8.8.8.8", "9.9.9.9"], "no private ones");
+        let names = asking.reader.host_names(&[1, 2, 3, 4]).unwrap();
         assert_eq!(names.into_values().collect::<Vec<_>>(), ["dns.google"]);
-        assert_eq!((stats.asked.load(Ordering::Relaxed), stats.failed.load(Ordering::Relaxed)), (3, 1));
-        assert_eq!(reader.hosts_to_name(SystemClock.now(), 10).unwrap(), []);
-        let later = SystemClock.now() + 2 * FAILED_FOR_US;
-        let due = reader.hosts_to_name(later, 10).unwrap();
-        assert_eq!(due.len(), 1, "only what failed is asked for again so soon: {due:?}");
-        asking.abort();
-        ingest.close();
-        thread.join().unwrap();
+        let counted =
+            || (asking.stats.asked.load(Ordering::Relaxed), asking.stats.failed.load(Ordering::Relaxed));
+        assert_eq!(counted(), (3, 1));
+        // What could not be found out is asked again after an hour, what has no name after a day, a name after a week.
+        assert!(asking.asked_after(0).await.is_empty());
+        assert_eq!(asking.asked_after(2).await, ["9.9.9.9"]);
+        assert_eq!(asking.asked_after(23).await, ["1.1.1.1", "9.9.9.9"]);
+        assert_eq!(asking.asked_after(6 * 24).await, ["1.1.1.1", "8.8.8.8", "9.9.9.9"]);
+        assert_eq!(counted(), (9, 4));
+    }
+
+    #[tokio::test]
+    async fn questions_keep_their_distance() {
+        let hosts = ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4", "1.1.1.5", "192.168.1.1"];
+        let times: Vec<Instant> =
+            Asking::about(&hosts).asked(20).await.into_iter().map(|(_, at)| at).collect();
+        assert_eq!(times.len(), 5);
+        // Four times 50 ms, less what the first may have been late on a busy machine.
+        let took = *times.last().unwrap() - times[0];
+        assert!(took >= Duration::from_millis(150), "{took:?}");
     }
 }

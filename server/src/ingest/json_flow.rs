@@ -156,7 +156,8 @@ fn is_group(address: IpAddr) -> bool {
 }
 
 pub(crate) fn tcp_state(name: &str) -> v1::TcpState {
-    v1::TcpState::from_str_name(&format!("TCP_STATE_{}", name.trim_end())).unwrap_or(v1::TcpState::Unspecified)
+    v1::TcpState::from_str_name(&format!("TCP_STATE_{}", name.trim_end()))
+        .unwrap_or(v1::TcpState::Unspecified)
 }
 
 /// The kernel's IPS_* bits, by their names in the order of their places.

@@ -3,8 +3,10 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
+    time::{Duration, Instant},
 };
 
+use diesel::prelude::*;
 use netmon_proto::v1::{self, event::Kind};
 
 use crate::client::{self, Agent};
@@ -60,4 +62,35 @@ fn a_person_asks_whois_about_a_host() {
     assert_eq!(server.read("/hosts/203.0.113.9").0, 200);
     assert_eq!(server.read("/hosts/203.0.113.10").0, 404, "nothing ever came from there");
     assert_eq!(server.read("/hosts/nowhere").0, 400);
+}
+
+/// How many hosts were looked at by whoever asks for names. The one of these tests is in no DNS, so that nothing is asked.
+fn looked_at(server: &Server) -> i64 {
+    let path = server.data().join("netmon.db");
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut connection).unwrap();
+    let count = "SELECT COUNT(*) AS number FROM host_names";
+    diesel::sql_query(count).get_result::<crate::pressure::Count>(&mut connection).unwrap().number
+}
+
+#[test]
+fn reverse_dns_can_be_switched_off() {
+    let off = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(off.path(), "reverse_dns_per_second: 0\n").unwrap();
+    let flags = ["--config", off.path().to_str().unwrap()];
+    // Both begin with a host that was never asked about.
+    let mut servers = [Server::start_with(&flags), Server::start_with(&flags)];
+    for server in &servers {
+        Agent::new(server).report("attic", vec![client::ended(1)]).unwrap();
+        assert_eq!(server.total("/api/v1/hosts"), 1);
+    }
+    let [off, on] = &mut servers;
+    off.kill_and_restart_with(&flags);
+    on.kill_and_restart();
+    let until = Instant::now() + Duration::from_secs(20);
+    while looked_at(on) == 0 {
+        assert!(Instant::now() < until, "nobody asks for names");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(looked_at(off), 0);
 }

@@ -34,9 +34,13 @@ impl Server {
     }
 
     pub(crate) fn kill_and_restart(&mut self) {
+        self.kill_and_restart_with(&[]);
+    }
+
+    pub(crate) fn kill_and_restart_with(&mut self, flags: &[&str]) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.child, self.url) = start(self.data.path(), &[]);
+        (self.child, self.url) = start(self.data.path(), flags);
     }
 
     /// What a second one says before it gives up.
