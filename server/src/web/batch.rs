@@ -54,7 +54,8 @@ struct EventBatch {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as above")]
 struct BatchEvent {
-    /// `flow`, `firewall_drop`, `dns_response`, `dns_bucket`, `host_identity` or `heartbeat`; others are kept as they are.
+    /// `flow`, `firewall_drop`, `dns_response`, `dns_bucket`, `host_identity` or `heartbeat`; others are kept as they
+    /// are.
     #[schema(example = "heartbeat")]
     r#type: String,
     /// RFC 3339, up to nanoseconds.

@@ -64,7 +64,8 @@ fn a_person_asks_whois_about_a_host() {
     assert_eq!(server.read("/hosts/nowhere").0, 400);
 }
 
-/// How many hosts were looked at by whoever asks for names. The one of these tests is in no DNS, so that nothing is asked.
+/// How many hosts were looked at by whoever asks for names. The one of these tests is in no DNS, so that nothing is
+/// asked.
 fn looked_at(server: &Server) -> i64 {
     let path = server.data().join("netmon.db");
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
