@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{bail, ensure};
 
 use crate::api::{self, Flow};
-use crate::ctnetlink::{Counters, Entry, FlowKey};
+use crate::ctnetlink::{Counters, Detail, Entry, FlowKey};
 use crate::ledger::Ended;
-use crate::namespaces::{ROUTER_LAN, ROUTER_MGMT, ROUTER_WAN};
+use crate::namespaces::{FORWARDED_PORT, ROUTER_LAN, ROUTER_MGMT, ROUTER_WAN};
 
 /// How many differences a failure names.
 const NAMED: usize = 20;
@@ -36,11 +36,32 @@ impl Unwatched {
     }
 }
 
+/// What tells kinds of flows apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    /// IANA number.
+    pub(crate) protocol: u8,
+    /// 4 or 6.
+    pub(crate) version: u8,
+    /// As the server has it.
+    pub(crate) direction: String,
+    /// Whether it was addressed to the port that leads into the lan.
+    pub(crate) forwarded: bool,
+}
+
+impl Kind {
+    fn of(key: &FlowKey, direction: &str) -> Self {
+        let version = if key.dst.is_ipv4() { 4 } else { 6 };
+        let forwarded = matches!(key.detail, Detail::Ports(_, port) if port == FORWARDED_PORT);
+        Self { protocol: key.protocol, version, direction: direction.to_owned(), forwarded }
+    }
+}
+
 /// What a comparison that found no difference has seen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Agreement {
-    /// Ended while watched; equal in every figure. By protocol and direction.
-    pub(crate) equal: BTreeMap<(u8, String), usize>,
+    /// Ended while watched; equal in every figure.
+    pub(crate) equal: BTreeMap<Kind, usize>,
     /// Ended unwatched, and still equal.
     pub(crate) equal_by_luck: usize,
     /// Ended unwatched, and shown as such.
@@ -115,9 +136,7 @@ pub(crate) fn flows(
                 Some(difference) => differences.push(difference),
                 None if ended_at.is_none() => agreement.open += 1,
                 None if excused => agreement.equal_by_luck += 1,
-                None => {
-                    *agreement.equal.entry((entry.key.protocol, flow.direction.clone())).or_default() += 1
-                }
+                None => *agreement.equal.entry(Kind::of(&entry.key, &flow.direction)).or_default() += 1,
             },
         }
     }

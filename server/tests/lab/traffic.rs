@@ -104,14 +104,15 @@ impl Traffic {
         let finish = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::new();
         for (place, count) in WORKERS {
-            for _ in 0..count {
+            for nth in 0..count {
                 let index = workers.len() as u16;
                 let finish = Arc::clone(&finish);
                 workers.push(thread::spawn(move || {
                     place.enter();
                     // Distinct streams of choices, whatever the seed.
                     let rng = StdRng::seed_from_u64(seed ^ (u64::from(index) << 48));
-                    Worker { place, rng, own_port: FIRST_OWN_PORT + index, finish }.work(amount)
+                    Worker { place, rng, own_port: FIRST_OWN_PORT + index, nth, of: count, finish }
+                        .work(amount)
                 }));
             }
         }
@@ -130,16 +131,32 @@ impl Traffic {
     }
 }
 
+fn carriers(route: &Route) -> &'static [Carrier] {
+    match route.pings {
+        true => &[Carrier::Tcp, Carrier::Udp, Carrier::Icmp],
+        false => &[Carrier::Tcp, Carrier::Udp],
+    }
+}
+
 struct Worker {
     place: Place,
     rng: StdRng,
     own_port: u16,
+    /// Which of the workers of its place it is, and how many there are.
+    nth: u16,
+    of: u16,
     finish: Arc<AtomicBool>,
 }
 
 impl Worker {
     fn work(mut self, amount: Amount) -> anyhow::Result<Vec<FlowKey>> {
         let routes: Vec<Route> = routes().into_iter().filter(|route| route.from == self.place).collect();
+        // Each of these once, whatever chance brings afterwards.
+        let mut certain = routes
+            .iter()
+            .flat_map(|route| carriers(route).iter().map(move |carrier| (*route, *carrier)))
+            .skip(self.nth.into())
+            .step_by(self.of.into());
         let mut keys = Vec::new();
         loop {
             let done = match amount {
@@ -149,18 +166,24 @@ impl Worker {
             if done {
                 return Ok(keys);
             }
-            let route = *routes.choose(&mut self.rng).context("a place without a route")?;
-            keys.push(self.converse(route)?);
+            let (route, carrier) = match certain.next() {
+                Some(both) => both,
+                None => self.choose(&routes)?,
+            };
+            keys.push(self.converse(route, carrier)?);
         }
     }
 
+    fn choose(&mut self, routes: &[Route]) -> anyhow::Result<(Route, Carrier)> {
+        let route = *routes.choose(&mut self.rng).context("a place without a route")?;
+        // Half of it TCP.
+        let tcp = self.rng.random_bool(0.3);
+        let carrier = *carriers(&route).choose(&mut self.rng).context("no carrier")?;
+        Ok((route, if tcp { Carrier::Tcp } else { carrier }))
+    }
+
     /// One conversation with random choices.
-    fn converse(&mut self, route: Route) -> anyhow::Result<FlowKey> {
-        let carriers: &[Carrier] = match route.pings {
-            true => &[Carrier::Tcp, Carrier::Tcp, Carrier::Udp, Carrier::Icmp],
-            false => &[Carrier::Tcp, Carrier::Udp],
-        };
-        let carrier = *carriers.choose(&mut self.rng).context("no carrier")?;
+    fn converse(&mut self, route: Route, carrier: Carrier) -> anyhow::Result<FlowKey> {
         let again = self.rng.random_bool(0.3);
         let port = if again { self.own_port } else { 0 };
         // A connection that ends in order blocks its ports for a minute; an aborted one does not.
