@@ -146,6 +146,13 @@ def test_the_firewall(router):
         send(lan, "10.0.1.2", 5353, 3, source=53)
         until("an answer of DNS", lambda: events("dns") or None)
 
+        # The same over IPv6.
+        inside = ("nsenter", "-t", str(wan.pid), "-n")
+        run(*inside, "ip", "addr", "add", "fd00:1::3/64", "dev", "eth0", "nodad")
+        run(*inside, "ip", "-6", "route", "replace", "fd00:2::/64", "via", "fd00:1::1", "src", "fd00:1::3")
+        send(wan, "fd00:2::2", 4001, 3)
+        until("IPv6 drops on the way through", lambda: drops("fd00:1::3", 11) or None)
+
         router.init("firewall_off")
         expect(ruleset(), untouched, "what is left behind")
         expect(list(router.includes.rglob("*.nft")), [], "files that are left behind")
