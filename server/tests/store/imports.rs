@@ -71,6 +71,45 @@ pub(crate) fn it_tells_how_far_it_is(url: &DatabaseUrl) {
     }
 }
 
+/// Told on Postgres: what has no row id is gone through by its key, whatever is in that.
+pub(crate) fn keys_of_all_kinds_are_gone_through(url: &DatabaseUrl) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("netmon.db");
+    let from = two_chunks(&path);
+    let numbers =
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 4499) INSERT INTO";
+    execute(
+        &from,
+        &format!(
+            "{numbers} dns_answers (query_id, position, domain_id, type) SELECT 1 + i / 7, i % 7, i, 1 FROM n;
+             {numbers} http_batches (router_id, digest, time_us, accepted, rejected) SELECT 1, randomblob(32), i, 1, 0 FROM n;
+             {numbers} device_names (device_id, source, name, first_seen_us, last_seen_us)
+             SELECT 1, 1, 'it''s \"' || i || char(10), i, i FROM n;"
+        ),
+    );
+    let (code, _, err) = run(["import", path.to_str().unwrap(), "--database-url", &url.to_string()]);
+    assert_eq!(code, 0, "{err}");
+    for (table, columns) in [
+        ("dns_answers", ["query_id", "position", "domain_id"]),
+        ("http_batches", ["router_id", "hex", "time_us"]),
+        ("device_names", ["device_id", "name", "last_seen_us"]),
+    ] {
+        let read = |url: &DatabaseUrl| {
+            let hex = match url {
+                DatabaseUrl::Sqlite(_) => "lower(hex(digest))",
+                DatabaseUrl::Postgres(_) => "encode(digest, 'hex')",
+            };
+            let columns = columns.map(|column| if column == "hex" { hex } else { column });
+            let mut rows = lines(url, &columns, &format!("FROM {table}"));
+            rows.sort();
+            rows
+        };
+        let there = read(url);
+        assert_eq!(there.len(), 4_500, "{table}");
+        assert!(there == read(&from), "{table}");
+    }
+}
+
 /// Told on Postgres.
 pub(crate) fn it_refuses_what_it_cannot_copy(url: &DatabaseUrl) {
     let directory = tempfile::tempdir().unwrap();

@@ -126,6 +126,7 @@ const STORIES: &[(&str, Story)] = stories![
 /// Stories about Postgres alone.
 const POSTGRES_STORIES: &[(&str, Story)] = stories![
     imports::it_tells_how_far_it_is,
+    imports::keys_of_all_kinds_are_gone_through,
     imports::it_refuses_what_it_cannot_copy,
     checks::a_sqlite_database_is_imported,
     days::a_day_goes_at_once,
