@@ -121,6 +121,8 @@ pub struct KnownAnswer {
     pub time: Micros,
     /// Who asked.
     pub client: IpAddr,
+    /// What held that address then, if that was known.
+    pub mac: Option<Mac>,
     /// For what.
     pub domain: String,
     /// One of the addresses.

@@ -268,6 +268,21 @@ pub(crate) fn an_address_moves_to_the_mac_that_holds_it(url: &DatabaseUrl) {
     assert_eq!(device_ids(url, "").len(), 3);
 }
 
+/// The address has another holder after them; a server that starts again must not take them for that one's.
+pub(crate) fn answers_stay_with_who_held_the_address(url: &DatabaseUrl) {
+    const NEXT: Mac = [2, 0, 0, 0, 0, 8];
+    let (_store, mut writer, router) = opened(url);
+    let asked = || Changes { dns: vec![observed(router, dns_response())], ..Changes::default() };
+    writer.commit(&asked()).unwrap();
+    writer.commit(&identity(router, Some(PHONE), &["192.168.1.20"])).unwrap();
+    writer.commit(&asked()).unwrap();
+    writer.commit(&identity(router, Some(NEXT), &["192.168.1.20"])).unwrap();
+    let known = writer.attach_router("gw", NOON).unwrap();
+    assert_eq!(known.holders, [(ip("192.168.1.20"), NEXT)]);
+    let macs: Vec<Option<Mac>> = known.answers.iter().map(|answer| answer.mac).collect();
+    assert_eq!(macs, [None, Some(PHONE)]);
+}
+
 pub(crate) fn merging_can_be_undone(url: &DatabaseUrl) {
     let (_store, mut writer, router) = opened(url);
     writer.commit(&ended(&[tcp(router, 1), ping6(router, 2)])).unwrap();

@@ -81,6 +81,7 @@ const STORIES: &[(&str, Story)] = stories![
     events::counts_of_questions_are_stored,
     events::a_minute_of_health_adds_up,
     events::an_address_moves_to_the_mac_that_holds_it,
+    events::answers_stay_with_who_held_the_address,
     events::merging_can_be_undone,
     events::a_name_that_came_late_is_written,
     events::an_http_batch_is_stored_once_and_forgotten_after_a_day,
