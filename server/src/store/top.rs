@@ -14,7 +14,7 @@ use super::rollup_table::{DEVICES, FIGURES, HOSTS, ROLLUPS, Rollup, SERVICES};
 use super::rows::Sums;
 use super::schema::remote_hosts;
 use super::totals::{SumFigures, sum_columns};
-use super::{host_facts, lists};
+use super::{host_facts, lists, sweep};
 use crate::domain::{MINUTE_US, Micros, RouterId};
 
 /// What to rank.
@@ -108,22 +108,45 @@ struct Row {
 pub(super) fn top(connection: &mut Connection, filter: &TopFilter) -> Result<TopList, StoreError> {
     let minutes = (filter.to - filter.from).div_euclid(MINUTE_US);
     let unit = usize::from(minutes > BY_MINUTES) + usize::from(minutes > BY_HOURS);
-    let table = unit
-        + match filter.by {
-            TopBy::Device => DEVICES,
-            TopBy::Service => SERVICES,
-            TopBy::Host => HOSTS,
-        };
-    let rollup = &ROLLUPS[table];
-    let bucket_us = rollup.minutes * MINUTE_US;
-    let first = filter.from.div_euclid(bucket_us);
-    let last = (filter.to - 1).max(filter.from).div_euclid(bucket_us);
-    let rows = connection.snapshot(|connection| {
+    let tables = match filter.by {
+        TopBy::Device => DEVICES,
+        TopBy::Service => SERVICES,
+        TopBy::Host => HOSTS,
+    };
+    connection.snapshot(|connection| {
+        let mut table = tables + unit;
+        while table < tables + 2 && is_swept(connection, table, filter.from)? {
+            table += 1;
+        }
+        let rollup = &ROLLUPS[table];
+        let bucket_us = rollup.minutes * MINUTE_US;
+        let first = filter.from.div_euclid(bucket_us);
+        let last = (filter.to - 1).max(filter.from).div_euclid(bucket_us);
         let from = rollup::source(table, rollup::mark(connection)?, Some((first, last)));
         let rows = read(connection, rollup, filter, &from)?;
-        named(connection, filter.by, rows)
-    })?;
-    Ok(TopList { from: first * bucket_us, to: (last + 1) * bucket_us, rows })
+        Ok(TopList {
+            from: first * bucket_us,
+            to: (last + 1) * bucket_us,
+            rows: named(connection, filter.by, rows)?,
+        })
+    })
+}
+
+/// Whether this table of [`ROLLUPS`] was kept for less time than this, and the next coarser one for longer.
+fn is_swept(connection: &mut Connection, table: usize, from: Micros) -> Result<bool, StoreError> {
+    let mut oldest = |table: usize| {
+        let Rollup { table, time, minutes, .. } = ROLLUPS[table];
+        let number = sweep::number(connection, format!("SELECT MIN({time}) AS number FROM {table}"))?;
+        Ok::<_, StoreError>(number.map(|bucket| bucket * minutes))
+    };
+    let (fine, coarse) = (oldest(table)?, oldest(table + 1)?);
+    let unit = ROLLUPS[table + 1].minutes;
+    let is_shorter = match (fine, coarse) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(fine), Some(coarse)) => coarse < fine.div_euclid(unit) * unit,
+    };
+    Ok(is_shorter && fine.is_none_or(|fine| from.div_euclid(MINUTE_US) < fine))
 }
 
 fn read(

@@ -130,6 +130,18 @@ pub(crate) fn a_drop_is_stored_with_its_ends(url: &DatabaseUrl) {
     );
 }
 
+/// What the router itself gets and sends: the other end is the remote host.
+pub(crate) fn the_router_is_no_remote_host_of_its_drops(url: &DatabaseUrl) {
+    let (_store, mut writer, router) = opened(url);
+    let (own, outside) = ("192.0.2.1", "198.51.100.7");
+    let drops = [(Hook::Input, outside, own), (Hook::Output, own, outside)]
+        .map(|(hook, src, dst)| observed(router, FirewallDrop { hook, ..firewall_drop(src, dst) }));
+    writer.commit(&Changes { drops: drops.to_vec(), ..Changes::default() }).unwrap();
+    let rows = lines(url, &["h.address"], "FROM firewall_drops f JOIN remote_hosts h ON h.id = f.host_id");
+    assert_eq!(rows, ["c6336407"; 2]);
+    assert_eq!(lines(url, &["address"], "FROM remote_hosts"), ["c6336407"]);
+}
+
 pub(crate) fn answers_are_stored_in_their_order(url: &DatabaseUrl) {
     let (_store, mut writer, router) = opened(url);
     let answer = |name: &str, kind, data, ttl_s| DnsAnswer { name: name.to_owned(), kind, data, ttl_s };

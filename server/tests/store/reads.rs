@@ -86,6 +86,8 @@ pub(crate) fn filters_narrow(url: &DatabaseUrl) {
     let name = |part: &str| text(FlowText::Name(part.to_owned()));
     check(name("w.exam"), &[3, 1]);
     check(FlowFilter { router: Some(other), ..name("example") }, &[3]);
+    // Asked for before that time, and connected since.
+    check(FlowFilter { from: Some(NOON + 2), ..name("example") }, &[3, 1]);
     check(FlowFilter { from: Some(NOON + 10 * 3_600_000_000), ..name("example") }, &[]);
     check(name("exampel"), &[]);
     check(name("%"), &[]);

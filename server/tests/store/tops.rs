@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use netmon_server::domain::{Changes, Counters, HostName, MINUTE_US, RouterId};
-use netmon_server::store::{DatabaseUrl, TopBy, TopFilter, TopKey, TopList};
+use netmon_server::store::{DatabaseUrl, Retention, TopBy, TopFilter, TopKey, TopList};
 
 use crate::opened;
+use crate::retention::{flows_at, sweep_to_the_end};
+use crate::rollups::roll_up;
 use crate::sample::{NOON, NOON_MINUTE, delta, host_delta, ip, ping6, tcp};
 
 const HOUR: i64 = 60 * MINUTE_US;
@@ -107,6 +109,30 @@ pub(crate) fn a_day_of_a_device_has_its_minutes(url: &DatabaseUrl) {
     assert_eq!(read(address, NOON + 2 * MINUTE_US), [(1_439, 4)]);
     assert_eq!(read(address, i64::MIN), [(0, 1), (1, 2), (1_439, 4)]);
     assert_eq!(read(ip("192.168.1.99"), NOON), []);
+}
+
+/// Minutes of hosts are kept for two days, of devices for fourteen, hours for longer.
+pub(crate) fn what_is_gone_from_the_minutes_is_in_the_hours(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    for ago in [20 * DAY, 3 * DAY, DAY, 0] {
+        writer.commit(&flows_at(router, 1 + ago / DAY, 1, NOON - ago)).unwrap();
+    }
+    roll_up(&mut writer, NOON + HOUR);
+    let moved = tcp(router, 1).watched().bytes_orig;
+    let top = |by, ago: i64| {
+        let (from, to) = (NOON - ago, NOON - ago + 2 * MINUTE_US);
+        let list = store.reader().top(&TopFilter { by, router: None, from, to, limit: 10 }).unwrap();
+        let sums: Vec<i64> = list.rows.iter().map(|row| row.sums.counters.bytes_orig).collect();
+        assert_eq!(sums, [moved], "{by:?} {ago}");
+        list.to - list.from
+    };
+    let spans = |by| [20 * DAY, 3 * DAY, 0].map(|ago| top(by, ago) / MINUTE_US);
+    assert_eq!(spans(TopBy::Host), [2, 2, 2]);
+    sweep_to_the_end(&mut writer, &Retention::default(), NOON + HOUR);
+    assert_eq!(spans(TopBy::Host), [120, 120, 2]);
+    assert_eq!(spans(TopBy::Device), [120, 2, 2]);
+    sweep_to_the_end(&mut writer, &Retention { hours_days: 4, ..Retention::default() }, NOON + HOUR);
+    assert_eq!(spans(TopBy::Service), [1_440, 2, 2]);
 }
 
 /// Traffic without a device and without an outside address is told as such.

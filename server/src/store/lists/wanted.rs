@@ -100,7 +100,7 @@ impl Wanted {
             Some(FlowText::Port(port)) => wanted.ports.push(i32::from(*port)),
             Some(FlowText::Protocol(protocol)) => wanted.protocols.push(i16::from(*protocol)),
             Some(FlowText::Name(part)) => {
-                let names = names_with(connection, part, filter.from)?;
+                let names = names_with(connection, part)?;
                 if names.is_empty() {
                     return Ok(None);
                 }
@@ -166,9 +166,9 @@ impl Wanted {
     }
 }
 
-/// The ids of names that hold this text, the last seen first, no more than [`MOST_NAMES`]: among those that were seen
-/// since `from`, and no more than a window of them.
-fn names_with(connection: &mut Connection, part: &str, from: Option<i64>) -> Result<Vec<i64>, StoreError> {
+/// The ids of names that hold this text, the last asked for first, no more than [`MOST_NAMES`], among a window of them.
+/// The time does not narrow them: what is connected for long was asked for long ago.
+fn names_with(connection: &mut Connection, part: &str) -> Result<Vec<i64>, StoreError> {
     #[derive(QueryableByName)]
     struct Named {
         #[diesel(sql_type = BigInt)]
@@ -179,9 +179,8 @@ fn names_with(connection: &mut Connection, part: &str, from: Option<i64>) -> Res
         Connection::Postgres(_) => ("strpos", "$1"),
     };
     let query = format!(
-        "SELECT id FROM (SELECT id, name FROM domains WHERE last_seen_us >= {} ORDER BY last_seen_us DESC, id DESC \
-         LIMIT {WINDOW}) AS latest WHERE {position}(name, {place}) > 0 LIMIT {MOST_NAMES}",
-        from.unwrap_or(i64::MIN + 1),
+        "SELECT id FROM (SELECT id, name FROM domains ORDER BY last_seen_us DESC, id DESC LIMIT {WINDOW}) AS latest \
+         WHERE {position}(name, {place}) > 0 LIMIT {MOST_NAMES}",
     );
     let rows: Vec<Named> =
         on_backend!(connection, |c| diesel::sql_query(query).bind::<Text, _>(part).load(c))?;
