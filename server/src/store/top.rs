@@ -115,8 +115,10 @@ pub(super) fn top(connection: &mut Connection, filter: &TopFilter) -> Result<Top
     };
     connection.snapshot(|connection| {
         let mut table = tables + unit;
-        while table < tables + 2 && is_swept(connection, table, filter.from)? {
-            table += 1;
+        for coarser in table + 1..=tables + 2 {
+            if reaches_further(connection, coarser, table, filter.from)? {
+                table = coarser;
+            }
         }
         let rollup = &ROLLUPS[table];
         let bucket_us = rollup.minutes * MINUTE_US;
@@ -132,21 +134,28 @@ pub(super) fn top(connection: &mut Connection, filter: &TopFilter) -> Result<Top
     })
 }
 
-/// Whether this table of [`ROLLUPS`] was kept for less time than this, and the next coarser one for longer.
-fn is_swept(connection: &mut Connection, table: usize, from: Micros) -> Result<bool, StoreError> {
+/// Whether the finer of two tables of [`ROLLUPS`] was not kept since this time, and the coarser one for longer.
+fn reaches_further(
+    connection: &mut Connection,
+    coarser: usize,
+    finer: usize,
+    from: Micros,
+) -> Result<bool, StoreError> {
     let mut oldest = |table: usize| {
         let Rollup { table, time, minutes, .. } = ROLLUPS[table];
         let number = sweep::number(connection, format!("SELECT MIN({time}) AS number FROM {table}"))?;
         Ok::<_, StoreError>(number.map(|bucket| bucket * minutes))
     };
-    let (fine, coarse) = (oldest(table)?, oldest(table + 1)?);
-    let unit = ROLLUPS[table + 1].minutes;
-    let is_shorter = match (fine, coarse) {
+    let (fine, coarse) = (oldest(finer)?, oldest(coarser)?);
+    let unit = ROLLUPS[coarser].minutes;
+    Ok(match (fine, coarse) {
         (_, None) => false,
         (None, Some(_)) => true,
-        (Some(fine), Some(coarse)) => coarse < fine.div_euclid(unit) * unit,
-    };
-    Ok(is_shorter && fine.is_none_or(|fine| from.div_euclid(MINUTE_US) < fine))
+        // An hour begins before its first minute in any case.
+        (Some(fine), Some(coarse)) => {
+            from.div_euclid(MINUTE_US) < fine && coarse < fine.div_euclid(unit) * unit
+        }
+    })
 }
 
 fn read(

@@ -114,6 +114,7 @@ const STORIES: &[(&str, Story)] = stories![
     rollups::without_a_mark_nothing_waits,
     rollups::the_mark_moves_beside_commits,
     snapshots::flows_begin_move_on_and_end,
+    snapshots::pings_add_up,
     snapshots::an_agents_flows_are_left_alone,
     tops::a_ranking_covers_its_span,
     tops::nobody_has_a_row,

@@ -129,8 +129,8 @@ pub(crate) fn what_is_gone_from_the_minutes_is_in_the_hours(url: &DatabaseUrl) {
     let spans = |by| [20 * DAY, 3 * DAY, 0].map(|ago| top(by, ago) / MINUTE_US);
     assert_eq!(spans(TopBy::Host), [2, 2, 2]);
     sweep_to_the_end(&mut writer, &Retention::default(), NOON + HOUR);
-    assert_eq!(spans(TopBy::Host), [120, 120, 2]);
-    assert_eq!(spans(TopBy::Device), [120, 2, 2]);
+    assert_eq!(spans(TopBy::Host), [60, 60, 2]);
+    assert_eq!(spans(TopBy::Device), [60, 2, 2]);
     sweep_to_the_end(&mut writer, &Retention { hours_days: 4, ..Retention::default() }, NOON + HOUR);
     assert_eq!(spans(TopBy::Service), [1_440, 2, 2]);
 }
