@@ -17,6 +17,7 @@ MODES = {
     "./etc/config/netmon-agent": 0o600,
     "./lib/upgrade/keep.d/netmon-agent": 0o644,
     "./etc/netmon-agent": 0o700,
+    "./usr/share/netmon-agent/options": 0o644,
 }
 SCRIPTS = ("./postinst", "./prerm")
 FORBIDDEN = ("./tmp", "./var", "./dev", "./proc", "./sys")
