@@ -222,7 +222,12 @@ impl Reader {
     }
 
     /// What a device, by its id, and its parts moved in each minute of a span, the last 25 hours of it at most.
-    pub fn device_minutes(&self, device: i64, from: Micros, to: Micros) -> Result<Vec<MinuteRow>, StoreError> {
+    pub fn device_minutes(
+        &self,
+        device: i64,
+        from: Micros,
+        to: Micros,
+    ) -> Result<Vec<MinuteRow>, StoreError> {
         self.with(|connection| device_minutes::device_minutes(connection, device, from, to))
     }
 

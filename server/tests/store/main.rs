@@ -61,6 +61,7 @@ const STORIES: &[(&str, Story)] = stories![
     baselines::findings_go_when_their_time_is_over,
     commands::migrate_makes_a_database_or_brings_it_up_to_date,
     commands::migrate_refuses_a_newer_database,
+    commands::what_only_reads_changes_no_schema,
     commands::cleanup_takes_what_was_kept_long_enough,
     commands::dns_prune_takes_dns_alone,
     commands::check_and_recompute_say_what_they_found,
