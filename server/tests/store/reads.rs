@@ -73,6 +73,11 @@ pub(crate) fn filters_narrow(url: &DatabaseUrl) {
     check(FlowFilter { ended: Some(false), ..any() }, &[3]);
     check(FlowFilter { ended: Some(false), protocol: Some(58), ..any() }, &[]);
     check(FlowFilter { from: Some(NOON + 2), ..any() }, &[3, 1]);
+    // What has ended is alive no more, what is open is alive although nothing has moved for a day.
+    let day_after = Some(NOON + 24 * 3_600_000_000);
+    check(FlowFilter { from: day_after, ..any() }, &[3]);
+    check(FlowFilter { from: day_after, ended: Some(false), device: Some(ip("192.168.1.20")), ..any() }, &[3]);
+    check(FlowFilter { from: day_after, ended: Some(true), ..any() }, &[]);
     check(FlowFilter { to: Some(NOON), ..any() }, &[3, 1]);
     check(FlowFilter { from: Some(NOON + 1), to: Some(NOON + 1), ..any() }, &[3, 2, 1]);
     check(FlowFilter { host: Some(ip("203.0.113.5")), device: Some(ip("192.168.1.20")), ..any() }, &[1]);

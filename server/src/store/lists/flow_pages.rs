@@ -78,7 +78,10 @@ macro_rules! narrowed {
         for port in &wanted.ports {
             query = query.filter($table::service_port.eq(*port));
         }
-        if let Some(from) = wanted.from {
+        // What is open is alive now, however long nothing has moved.
+        if let Some(from) = wanted.from
+            && stringify!($table) == "flows"
+        {
             query = query.filter($table::last_seen_us.ge(from));
         }
         if let Some(to) = wanted.to {
