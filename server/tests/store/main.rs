@@ -97,6 +97,7 @@ const STORIES: &[(&str, Story)] = stories![
     model::sums_agree_whatever_happens,
     reads::pages_join_without_holes,
     reads::filters_narrow,
+    reads::an_address_is_found_at_either_end,
     reads::flows_are_sorted_within_a_window,
     reads::lists_show_gaps_devices_and_losses,
     reads::short_lists_are_filtered_and_sorted,
