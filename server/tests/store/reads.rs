@@ -76,7 +76,10 @@ pub(crate) fn filters_narrow(url: &DatabaseUrl) {
     // What has ended is alive no more, what is open is alive although nothing has moved for a day.
     let day_after = Some(NOON + 24 * 3_600_000_000);
     check(FlowFilter { from: day_after, ..any() }, &[3]);
-    check(FlowFilter { from: day_after, ended: Some(false), device: Some(ip("192.168.1.20")), ..any() }, &[3]);
+    check(
+        FlowFilter { from: day_after, ended: Some(false), device: Some(ip("192.168.1.20")), ..any() },
+        &[3],
+    );
     check(FlowFilter { from: day_after, ended: Some(true), ..any() }, &[]);
     check(FlowFilter { to: Some(NOON), ..any() }, &[3, 1]);
     check(FlowFilter { from: Some(NOON + 1), to: Some(NOON + 1), ..any() }, &[3, 2, 1]);
@@ -109,7 +112,12 @@ pub(crate) fn an_address_is_found_at_either_end(url: &DatabaseUrl) {
     };
     let changes = Changes {
         open: vec![open(&forwarded(4, "192.168.1.77"))],
-        ..ended(&[tcp(router, 1), ping6(router, 2), forwarded(3, "192.168.1.77"), forwarded(5, "192.168.1.78")])
+        ..ended(&[
+            tcp(router, 1),
+            ping6(router, 2),
+            forwarded(3, "192.168.1.77"),
+            forwarded(5, "192.168.1.78"),
+        ])
     };
     writer.commit(&changes).unwrap();
     for (address, expected) in [
