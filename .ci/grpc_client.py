@@ -31,6 +31,16 @@ def expect(condition, what):
         sys.exit(f"grpc_client: expected {what}")
 
 
+class WithToken(grpc.StreamStreamClientInterceptor):
+    """Sends the token along: reflection takes no metadata of its callers."""
+
+    def __init__(self, token):
+        self.metadata = [("authorization", f"Bearer {token}")]
+
+    def intercept_stream_stream(self, continuation, client_call_details, request_iterator):
+        return continuation(client_call_details._replace(metadata=self.metadata), request_iterator)
+
+
 def listed_services(channel, version):
     """What reflection of this version lists. Both versions have the same messages on the wire."""
     call = channel.stream_stream(
@@ -46,9 +56,9 @@ def listed_services(channel, version):
 class Server:
     """The services as the server itself describes them."""
 
-    def __init__(self, channel):
+    def __init__(self, channel, reflecting):
         self.channel = channel
-        self.pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        self.pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(reflecting))
 
     def message(self, name):
         """The class of a message."""
@@ -107,8 +117,11 @@ def main(address, token):
     channel = grpc.insecure_channel(address)
     grpc.channel_ready_future(channel).result(timeout=PATIENCE_S)
 
+    reflecting = grpc.intercept_channel(channel, WithToken(token))
     for version in ("v1", "v1alpha"):
-        services = listed_services(channel, version)
+        code = refused(lambda asked: listed_services(channel, asked), version)
+        expect(code == grpc.StatusCode.UNAUTHENTICATED, f"reflection {version} to want the token")
+        services = listed_services(reflecting, version)
         print(f"reflection {version}: {', '.join(sorted(services))}")
         expect(SERVICES <= services, f"{sorted(SERVICES)} from reflection {version}")
 
@@ -118,7 +131,7 @@ def main(address, token):
         print(f"health of {service or 'the server'!r}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}")
         expect(status == health_pb2.HealthCheckResponse.SERVING, "SERVING")
 
-    server = Server(channel)
+    server = Server(channel, reflecting)
     router = f"foreign-{secrets.token_hex(4)}"
     run = secrets.randbits(32) << 32
     report = server.method("Collector", "Report", token)

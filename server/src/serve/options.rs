@@ -151,7 +151,21 @@ impl TryFrom<serde_yaml::Value> for Size {
 }
 
 impl ServeArgs {
-    /// Puts flags, environment, file and defaults together.
+    /// The same as [`Self::resolve`], for who is about to serve.
+    ///
+    /// # Errors
+    /// Its errors; and TLS alone is to be spoken without a certificate.
+    pub fn resolve_to_serve(self) -> Result<Options, ConfigError> {
+        let file = self.config.as_deref().map_or_else(String::new, |path| path.display().to_string());
+        let options = self.resolve()?;
+        if options.tls.as_ref().is_some_and(|tls| tls.only && !tls.certificate.exists()) {
+            let problem = "tls_only needs a certificate: make one with netmon-server cert".to_owned();
+            return Err(ConfigError { file, problem });
+        }
+        Ok(options)
+    }
+
+    /// Puts flags, environment, file and defaults together. A certificate may still have to be made.
     ///
     /// # Errors
     /// The file cannot be read, or says something that is not expected there.
@@ -214,13 +228,8 @@ fn tls(
         (None, None) => {
             let dir = data.join(cert::DIRECTORY);
             let (certificate, key) = (dir.join(cert::CERTIFICATE), dir.join(cert::KEY));
-            if certificate.exists() {
-                return Ok(Some(TlsFiles { certificate, key, only }));
-            }
-            if only {
-                return Err("tls_only needs a certificate: make one with netmon-server cert".to_owned());
-            }
-            Ok(None)
+            // Where TLS alone is to be spoken nothing is without it.
+            Ok((only || certificate.exists()).then_some(TlsFiles { certificate, key, only }))
         }
     }
 }
@@ -279,7 +288,7 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
         let name = file.path().display().to_string();
         let args = ServeArgs { config: Some(file.path().to_owned()), ..args };
-        args.resolve().map_err(|error| error.to_string().replace(&name, "FILE"))
+        args.resolve_to_serve().map_err(|error| error.to_string().replace(&name, "FILE"))
     }
 
     #[test]

@@ -137,6 +137,21 @@ fn files_hold_what_the_list_holds() {
     assert_eq!(server.read("/api/v1/flows.jsonl?limit=7&ended=true").1.lines().count(), 7);
     assert_eq!(server.read("/api/v1/flows.csv?port=1").1.matches("\r\n").count(), 1);
 
+    // An order of the newest 20,000 alone would end a file with them.
+    let (status, why) = server.read("/api/v1/flows.csv?sort=bytes&port=443");
+    assert!(status == 400 && why.contains("sort: this order is one of the newest 20,000 rows"), "{why}");
+    assert_eq!(server.read("/api/v1/flows.csv?sort=newest&limit=1").0, 200);
+    let (_, page) = server.read("/flows?sort=bytes&port=443");
+    for (kind, link) in [
+        ("CSV", "/api/v1/flows.csv?port=443"),
+        ("JSON lines", "/api/v1/flows.jsonl?port=443"),
+        ("JSON", "/api/v1/flows?sort=bytes&#38;port=443"),
+    ] {
+        assert!(page.contains(&format!("<a href=\"{link}\">{kind}</a>")), "{kind}: {page}");
+    }
+    let (_, page) = server.read("/devices?sort=last_seen");
+    assert!(page.contains("<a href=\"/api/v1/devices.csv?sort=last_seen\">CSV</a>"), "{page}");
+
     // Every field of an item is in a column.
     for list in LISTS {
         let (_, csv) = server.read(&format!("/api/v1/{list}.csv"));

@@ -138,6 +138,20 @@ fn a_stream_that_breaks_the_rules_ends_with_the_reason() {
     assert_eq!(stranger.report("attic", vec![]).unwrap_err().code(), Code::Unauthenticated);
 }
 
+/// It is larger than what may be on the way unread.
+#[test]
+fn a_full_batch_is_taken() {
+    let server = Server::start();
+    let detail = "x".repeat(200);
+    let gap = |count| {
+        client::event(Kind::Gap(v1::Gap { cause: 1, count, detail: detail.clone(), ..v1::Gap::default() }))
+    };
+    let events: Vec<v1::Event> = (1..=8192).map(gap).collect();
+    let frames = vec![client::hello("attic", 9, 1), client::batch(1, events)];
+    let acks = Agent::new(&server).stream(frames).unwrap();
+    assert_eq!((acks.last, acks.accepted, acks.rejected), (1, 8192, 0));
+}
+
 #[test]
 fn a_server_that_does_not_know_the_epoch_begins_where_the_agent_is() {
     let server = Server::start();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netmon_server::domain::{Changes, Counters, HostName, MINUTE_US, RouterId};
+use netmon_server::domain::{Changes, Counters, FlowRecord, HostName, MINUTE_US, RouterId};
 use netmon_server::store::{DatabaseUrl, Retention, TopBy, TopFilter, TopKey, TopList};
 
 use crate::opened;
@@ -99,16 +99,28 @@ pub(crate) fn a_day_of_a_device_has_its_minutes(url: &DatabaseUrl) {
         .map(|(minute, moved)| delta(&flow, NOON_MINUTE + minute, 1, bytes(moved)));
     let mut changes = Changes { minutes: minutes.to_vec(), ..Changes::default() };
     changes.minutes.push(delta(&other, NOON_MINUTE, 1, bytes(100)));
+    // Another device of the same address.
+    let elsewhere = writer.attach_router("elsewhere", NOON).unwrap().id;
+    changes.minutes.push(delta(&tcp(elsewhere, 3), NOON_MINUTE, 1, bytes(1_000)));
     writer.commit(&changes).unwrap();
-    let read = |address: IpAddr, from| -> Vec<(i64, i64)> {
-        let rows = store.reader().device_minutes(address, from, NOON + DAY).unwrap();
+    let read = |device, from| -> Vec<(i64, i64)> {
+        let rows = store.reader().device_minutes(device, from, NOON + DAY).unwrap();
         rows.iter().map(|row| ((row.at - NOON) / MINUTE_US, row.sums.counters.bytes_orig)).collect()
     };
-    let address = flow.device.unwrap();
-    assert_eq!(read(address, NOON), [(0, 1), (1, 2), (1_439, 4)]);
-    assert_eq!(read(address, NOON + 2 * MINUTE_US), [(1_439, 4)]);
-    assert_eq!(read(address, i64::MIN), [(0, 1), (1, 2), (1_439, 4)]);
-    assert_eq!(read(ip("192.168.1.99"), NOON), []);
+    let id = |router, flow: &FlowRecord| {
+        store.reader().device_at(router, flow.device.unwrap()).unwrap().expect("its device")
+    };
+    let device = id(router, &flow);
+    assert_eq!(read(device, NOON), [(0, 1), (1, 2), (1_439, 4)]);
+    assert_eq!(read(device, NOON + 2 * MINUTE_US), [(1_439, 4)]);
+    assert_eq!(read(device, i64::MIN), [(0, 1), (1, 2), (1_439, 4)]);
+    assert_eq!(read(id(elsewhere, &flow), NOON), [(0, 1_000)]);
+    assert_eq!(read(9_999, NOON), []);
+    // A part's are those of the whole, and its own.
+    let part = id(router, &other);
+    assert!(writer.merge_devices(part, device, NOON).unwrap());
+    assert_eq!(read(device, NOON), [(0, 101), (1, 2), (1_439, 4)]);
+    assert_eq!(read(part, NOON), [(0, 100)]);
 }
 
 /// Minutes of hosts are kept for two days, of devices for fourteen, hours for longer.

@@ -25,11 +25,19 @@ pub(super) struct Wanted {
     pub(super) ports: Vec<i32>,
     pub(super) from: Option<i64>,
     pub(super) to: Option<i64>,
-    /// One of these devices or one of these hosts.
-    pub(super) either: Option<(Vec<i64>, Vec<i64>)>,
+    pub(super) either: Option<Either>,
     /// Whose responder has one of these names.
     pub(super) names: Option<Vec<i64>>,
     pub(super) sort: FlowSort,
+}
+
+/// With an address at either end: one of these devices, or one of these hosts, or an end that has it.
+#[derive(Debug)]
+pub(super) struct Either {
+    pub(super) devices: Vec<i64>,
+    pub(super) hosts: Vec<i64>,
+    /// No index knows a device whose flow is another one's. `None`: a remote host's flows are all its own.
+    pub(super) end: Option<Address>,
 }
 
 /// The rows of one key of an index, in the order of their ids.
@@ -110,10 +118,9 @@ impl Wanted {
                 let address = *address;
                 let devices = devices::with_address(connection, address.into())?;
                 let hosts: Vec<i64> = host_id(connection, address)?.into_iter().collect();
-                if devices.is_empty() && hosts.is_empty() {
-                    return Ok(None);
-                }
-                wanted.either = Some((devices, hosts));
+                let is_host = devices.is_empty() && !hosts.is_empty();
+                let end = (!is_host).then(|| address.into());
+                wanted.either = Some(Either { devices, hosts, end });
             }
         }
         Ok(Some(wanted))
@@ -134,7 +141,7 @@ impl Wanted {
         if let Some(port) = self.ports.first().filter(|port| !COMMON_PORTS.contains(port)) {
             ways.push(vec![Key::Port(*port)]);
         }
-        if let Some((devices, hosts)) = &self.either {
+        if let Some(Either { devices, hosts, end: None }) = &self.either {
             let devices = devices.iter().map(|id| Key::Device(*id));
             ways.push(devices.chain(hosts.iter().map(|id| Key::Host(*id))).collect());
         }

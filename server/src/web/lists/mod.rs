@@ -59,6 +59,10 @@ pub(super) trait Listing: Clone + Debug + DeserializeOwned + Send + Sync + 'stat
     fn paging(&self) -> (Option<&str>, Option<usize>);
     /// The same without them: what a cursor belongs to.
     fn without_paging(&self) -> Self;
+    /// Whether its order is one of a window of rows: no file can have it, for it would end with the window.
+    fn is_of_a_window(&self) -> bool {
+        false
+    }
     /// Looks up what the parameters name.
     fn filter(&self, reader: &Reader, now: Micros) -> Result<Self::Filter, WebError>;
     fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
@@ -86,6 +90,8 @@ pub(super) struct Found<R> {
     pub(super) rows: Vec<R>,
     pub(super) next: Option<String>,
     pub(super) count: Count,
+    /// See [`Listing::is_of_a_window`].
+    pub(super) is_of_a_window: bool,
 }
 
 /// Reads a page and counts.
@@ -102,7 +108,7 @@ pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::R
         })
         .await?;
     let next = part.next.map(|position| cursor::encode(L::NAME, &params.without_paging(), position));
-    Ok(Found { rows: part.items, next, count })
+    Ok(Found { rows: part.items, next, count, is_of_a_window: params.is_of_a_window() })
 }
 
 /// Where the next page begins.

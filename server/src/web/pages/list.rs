@@ -40,20 +40,29 @@ pub(super) struct Pager {
     pub(super) next: Option<String>,
     /// There are no rows here.
     pub(super) empty: bool,
-    pub(super) files: [(&'static str, String); 3],
+    /// All of it.
+    pub(super) files: [(&'static str, String); 2],
+    /// Its first page.
+    pub(super) json: String,
 }
 
 impl Pager {
     /// For the list of this name, shown at this path.
     pub(super) fn new(name: &str, path: &str, pairs: &Pairs, next: Option<&str>, empty: bool) -> Self {
-        let file = |kind| pairs.link(&format!("/api/v1/{name}{kind}"), &[("cursor", ""), ("limit", "")]);
         Self {
             first: (!pairs.value("cursor").is_empty()).then(|| pairs.link(path, &[("cursor", "")])),
             next: next.map(|next| pairs.link(path, &[("cursor", next)])),
             empty,
-            files: [("CSV", file(".csv")), ("JSON lines", file(".jsonl")), ("JSON", file(""))],
+            files: files(name, pairs, &[("cursor", ""), ("limit", "")]),
+            json: pairs.link(&format!("/api/v1/{name}"), &[("cursor", ""), ("limit", "")]),
         }
     }
+}
+
+/// The files of a list, with these values of its query changed.
+fn files(name: &str, pairs: &Pairs, changes: &[(&str, &str)]) -> [(&'static str, String); 2] {
+    [("CSV", ".csv"), ("JSON lines", ".jsonl")]
+        .map(|(kind, end)| (kind, pairs.link(&format!("/api/v1/{name}{end}"), changes)))
 }
 
 /// A field of the form.
@@ -145,7 +154,11 @@ async fn page<V: View>(
     });
     let next = found.as_ref().and_then(|found| found.next.clone());
     let empty = found.as_ref().is_none_or(|found| found.rows.is_empty());
-    let pager = Pager::new(V::NAME, V::PATH, pairs, next.as_deref(), empty);
+    let mut pager = Pager::new(V::NAME, V::PATH, pairs, next.as_deref(), empty);
+    if found.as_ref().is_some_and(|found| found.is_of_a_window) {
+        // A file has all of the list, in the first order.
+        pager.files = files(V::NAME, pairs, &[("cursor", ""), ("limit", ""), ("sort", "")]);
+    }
     let page = ListPage {
         frame: Frame::new(app, V::NAME),
         title: V::TITLE,
