@@ -10,15 +10,12 @@ use netmon_proto::{
     MAX_MESSAGE_BYTES,
     v1::{collector_server::CollectorServer, console_server::ConsoleServer},
 };
-use tonic::{
-    Request, Status,
-    service::{Routes, interceptor::InterceptedService},
-};
+use tonic::{Request, Status, service::Routes};
 
 use crate::{auth::Token, clock::Clock, ingest::Ingest, store::Reader};
 
-/// The largest question of health, which needs no token, and of reflection: names of services and symbols.
-const MAX_NAME_MESSAGE_BYTES: usize = 4096;
+/// The largest question of health and reflection, which need no token: names of services and symbols.
+const MAX_OPEN_MESSAGE_BYTES: usize = 4096;
 
 /// Everything that speaks gRPC: both services, health, and reflection in both its versions.
 ///
@@ -33,27 +30,25 @@ pub async fn routes(
     let collector = collector::CollectorService::new(ingest.clone(), clock.clone());
     let console = console::ConsoleService::new(ingest, reader, clock);
     let check = move |request: Request<()>| authorize(&token, request);
-    // Reflection, too: it takes questions without an end, and what is answered and not taken stays in memory.
+
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CollectorServer<collector::CollectorService>>().await;
     health.set_serving::<ConsoleServer<console::ConsoleService>>().await;
 
-    let reflected = || {
+    let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(netmon_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let collector = CollectorServer::new(collector).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let console = ConsoleServer::new(console).max_decoding_message_size(64 * 1024);
-    let reflection = reflected().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
-    let old_reflection = reflected().build_v1alpha()?.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
     let mut routes = Routes::builder();
     routes
-        .add_service(InterceptedService::new(collector, check.clone()))
-        .add_service(InterceptedService::new(console, check.clone()))
-        .add_service(health_service.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES))
-        .add_service(InterceptedService::new(reflection, check.clone()))
-        .add_service(InterceptedService::new(old_reflection, check));
+        .add_service(tonic::service::interceptor::InterceptedService::new(collector, check.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(console, check))
+        .add_service(health_service.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES));
     Ok(routes.routes())
 }
 

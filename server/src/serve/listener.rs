@@ -46,7 +46,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
-/// Flow-control window of a connection and of a stream, in bytes: so much of what nobody reads anyone may leave in memory.
+/// Flow-control window of a connection and of a stream, in bytes: so much of what nobody reads anyone may leave in memory
+/// (health and reflection ask for no token).
 /// It is enough for 100 Mbit/s over a road of 20 ms; a batch is read as it comes.
 const WINDOW: u32 = 256 * 1024;
 

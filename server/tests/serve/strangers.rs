@@ -21,10 +21,7 @@ fn reflection(agent: &Agent, host: String) -> Result<(), Status> {
     let question = v1::ServerReflectionRequest { host, message_request };
     agent.call(|channel| async move {
         let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel);
-        let mut answers = client
-            .server_reflection_info(agent.authorized(tokio_stream::iter([question])))
-            .await?
-            .into_inner();
+        let mut answers = client.server_reflection_info(tokio_stream::iter([question])).await?.into_inner();
         answers
             .message()
             .await
@@ -40,10 +37,7 @@ fn old_reflection(agent: &Agent, host: String) -> Result<(), Status> {
     };
     agent.call(|channel| async move {
         let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
-        let mut answers = client
-            .server_reflection_info(agent.authorized(tokio_stream::iter([question])))
-            .await?
-            .into_inner();
+        let mut answers = client.server_reflection_info(tokio_stream::iter([question])).await?.into_inner();
         answers
             .message()
             .await
@@ -54,17 +48,14 @@ fn old_reflection(agent: &Agent, host: String) -> Result<(), Status> {
 #[test]
 fn a_strangers_message_is_short() {
     let server = Server::start();
-    let (stranger, friend) = (Agent::with_token(&server, "wrong"), Agent::new(&server));
+    let stranger = Agent::with_token(&server, "wrong");
     health(&stranger, "netmon.v1.Collector".to_owned()).unwrap();
-    let refused = health(&stranger, "x".repeat(5000)).unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
-    for ask in [reflection, old_reflection] {
-        ask(&friend, "netmon.example".to_owned()).unwrap();
-        let refused = ask(&friend, "x".repeat(5000)).unwrap_err();
+    for ask in [health, reflection, old_reflection] {
+        let refused = ask(&stranger, "x".repeat(5000)).unwrap_err();
         assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
-        let refused = ask(&stranger, "netmon.example".to_owned()).unwrap_err();
-        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
     }
+    reflection(&stranger, "netmon.example".to_owned()).unwrap();
+    old_reflection(&stranger, "netmon.example".to_owned()).unwrap();
 }
 
 #[test]
