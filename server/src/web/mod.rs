@@ -159,6 +159,7 @@ pub fn router(app: App) -> Router {
         .route("/logout", axum::routing::post(pages::login::logout))
         .route("/assets/{name}", get(assets::serve))
         .fallback(error::not_found)
+        .layer(middleware::from_fn(session::refuse_foreign))
         .layer(middleware::from_fn(security_headers))
         .with_state(app)
 }
