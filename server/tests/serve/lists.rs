@@ -136,6 +136,19 @@ fn files_hold_what_the_list_holds() {
     assert_eq!(json(&server, "/api/v1/flows?limit=1000")["items"].as_array().unwrap()[..], items[..1000]);
     assert_eq!(server.read("/api/v1/flows.jsonl?limit=7&ended=true").1.lines().count(), 7);
     assert_eq!(server.read("/api/v1/flows.csv?port=1").1.matches("\r\n").count(), 1);
+    assert_eq!(server.read("/api/v1/flows.jsonl?limit=2000").1.lines().count(), 2_000);
+    assert_eq!(server.read("/api/v1/flows.jsonl?limit=5000000").1.lines().count(), 2_345);
+    for path in [
+        "api/v1/flows.csv?limit=5000001",
+        "api/v1/flows?limit=1001",
+        "api/v1/live?limit=1001",
+        "flows?limit=1001",
+    ] {
+        let (status, why) = server.read(&format!("/{path}"));
+        let expected = "is not within 1 to 1000, of a file within 1 to 5000000";
+        assert!(status == 400 && why.contains(expected), "{path}: {why}");
+    }
+    assert_eq!(server.read("/api/v1/top.csv?limit=1001").0, 400);
 
     // An order of the newest 20,000 alone would end a file with them.
     let (status, why) = server.read("/api/v1/flows.csv?sort=bytes&port=443");
@@ -327,6 +340,14 @@ fn the_description_names_every_list() {
             assert!(operation["responses"]["200"].is_object(), "{path}: {operation}");
             assert!(operation["responses"]["400"].is_object(), "{path}: {operation}");
         }
+    }
+    for (path, most) in
+        [("flows", 1000), ("flows.csv", 5_000_000), ("gaps.jsonl", 5_000_000), ("top.csv", 1000)]
+    {
+        let parameters = &description["paths"][format!("/api/v1/{path}")]["get"]["parameters"];
+        let limit =
+            parameters.as_array().unwrap().iter().find(|parameter| parameter["name"] == "limit").unwrap();
+        assert_eq!(limit["schema"]["maximum"], most, "{path}: {limit}");
     }
     let parameters = description["paths"]["/api/v1/flows"]["get"]["parameters"].as_array().unwrap();
     assert!(parameters.iter().all(|parameter| parameter["in"] == "query" && parameter["required"] == false));

@@ -66,6 +66,13 @@ impl Server {
         request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
     }
 
+    /// The same as a browser sends it from a page of this site.
+    pub(crate) fn post_from(&self, site: &str, path: &str, form: &str) -> Response<ureq::Body> {
+        let request = agent().post(format!("{}{path}", self.url)).header("Sec-Fetch-Site", site);
+        let request = request.header("Authorization", format!("Bearer {TOKEN}"));
+        request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
+    }
+
     pub(crate) fn data(&self) -> &std::path::Path {
         self.data.path()
     }

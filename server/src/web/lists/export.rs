@@ -25,15 +25,13 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
-use super::{Listing, decoded};
+use super::{Listing, MOST_ROWS, decoded};
 use crate::enrich::Enrichment;
 use crate::store::{Page, Position, Reader};
 use crate::web::{App, WebError};
 
 /// Rows of one query.
 const PAGE: usize = 1_000;
-/// The most rows of one export.
-const MOST_ROWS: usize = 5_000_000;
 /// Exports at the same time. Each takes a thread and, now and then, a connection.
 pub(in crate::web) const AT_ONCE: usize = 4;
 

@@ -29,7 +29,7 @@ pub(super) use flows::{CountersItem, FlowItem, FlowParams};
 pub(super) use gaps::{Cause, GapItem, GapParams};
 pub(super) use hosts::{HostItem, HostParams};
 pub(super) use live::{LiveParams, live};
-pub(super) use params::{COUNT_LIMIT, DEFAULT_LIMIT, DirectionName};
+pub(super) use params::{COUNT_LIMIT, DEFAULT_LIMIT, DirectionName, MOST_ROWS};
 pub(super) use routers::{RouterItem, RouterParams};
 pub(super) use top::{By, TopItem, TopItems, TopParams, ranked, top};
 
@@ -98,7 +98,7 @@ pub(super) struct Found<R> {
 pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::Row>, WebError> {
     let (cursor, limit) = params.paging();
     let before = cursor.map(|cursor| decoded(L::NAME, &params.without_paging(), cursor)).transpose()?;
-    let page = Page { before, limit: limit.unwrap_or(DEFAULT_LIMIT) };
+    let page = Page { before, limit: params::page_size(limit)? };
     let now = app.clock.now();
     let asked = params.clone();
     let (part, count) = app
