@@ -120,26 +120,30 @@ pub(super) fn parse(text: &str) -> Result<File, Vec<Mistake>> {
         Ok(_) => return whole(None, format!("expected keys and values, the keys are {}", KEYS.join(", "))),
         Err(error) => {
             let line = error.location().map(|place| place.line());
-            return whole(line, syntax(&error.to_string()));
+            let tab =
+                line.and_then(|line| text.lines().nth(line - 1)).is_some_and(|line| line.contains('\t'));
+            return whole(line, syntax(&error.to_string(), tab));
         }
     };
     let mut reader = Reader { text, mistakes: Vec::new() };
     let mut file = File::default();
     for (key, value) in &root {
-        reader.read(key.as_str().unwrap_or_default(), value, &mut file);
+        match key.as_str() {
+            Some(key) => reader.read(key, value, &mut file),
+            None => reader.say("", "expected names as keys, found something else".to_owned()),
+        }
     }
     if reader.mistakes.is_empty() { Ok(file) } else { Err(reader.mistakes) }
 }
 
 /// The parser's own words may quote the file, a secret included, so that only a gist is kept.
-fn syntax(said: &str) -> String {
+fn syntax(said: &str, tab: bool) -> String {
     if said.contains("duplicate entry") {
         let keys = KEYS.iter().chain(Retention::KEYS);
         let twice = keys.copied().find(|key| said.contains(&format!("\"{key}\""))).unwrap_or("a key");
         return format!("{twice}: stands there twice; keep one of them");
     }
-    let what =
-        if said.contains("tab") { "use spaces, not tabs" } else { "expected lines of the form `key: value`" };
+    let what = if tab { "use spaces, not tabs" } else { "expected lines of the form `key: value`" };
     format!("not YAML: {what}")
 }
 
@@ -237,7 +241,7 @@ impl Reader<'_> {
             let name = line.trim_start().trim_start_matches(['"', '\'']).strip_prefix(key);
             name.is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
         };
-        let line = self.text.lines().position(is_it).map(|place| place + 1);
+        let line = self.text.lines().position(|line| !key.is_empty() && is_it(line)).map(|place| place + 1);
         self.mistakes.push(Mistake { line, problem });
     }
 }
@@ -258,14 +262,32 @@ mod tests {
         assert_snapshot!(refused(
             "lsten: 1\nlisten: here\ndata: 7\nlocal: maybe\nmmdb: /a\nmax_size: 20 apples\n\
              reverse_dns_per_second: 1000\ntls_only: [1]\nxyzzy: 1\nretention:\n  flow_days: 7\n  dns_days: soon\n  raw_days: -1\n"
-        ), @"");
-        assert_snapshot!(refused("retention: 7\noui_file: {a: b}\nwhois_server: 5\n1: 2\n"), @"");
-        assert_snapshot!(refused("max_size: 99999999999T"), @"");
-        assert_snapshot!(refused("\"a\\e[31m\": 1"), @"");
-        assert_snapshot!(refused("- 1"), @"");
-        assert_snapshot!(refused("listen: 127.0.0.1:1\nlisten: 127.0.0.1:1\n"), @"");
-        assert_snapshot!(refused("data: [a\n"), @"");
-        assert_snapshot!(refused("retention:\n\tflows_days: 1\n"), @"");
+        ), @r##"
+        server.yaml:1: lsten: unknown key; did you mean listen?
+        server.yaml:2: listen: expected an address and port such as 0.0.0.0:3000, found "here"
+        server.yaml:3: data: expected a path, found 7
+        server.yaml:4: local: expected true or false, found "maybe"
+        server.yaml:5: mmdb: expected a list of paths, found "/a"
+        server.yaml:6: max_size: expected a size such as 500MB or 20GB, found "20 apples"
+        server.yaml:7: reverse_dns_per_second: expected a whole number from 0 (off) to 100, found 1000
+        server.yaml:8: tls_only: expected true or false, found a list
+        server.yaml:9: xyzzy: unknown key; expected one of listen, data, database_url, api_token, local, mmdb, oui_file, reverse_dns_per_second, whois_server, tls_cert, tls_key, tls_only, retention, max_size
+        server.yaml:11: retention: flow_days: unknown key; did you mean flows_days?
+        server.yaml:12: dns_days: expected a whole number of days, 0 for ever, found "soon"
+        server.yaml:13: raw_days: expected a whole number of days, 0 for ever, found -1
+        "##);
+        assert_snapshot!(refused("retention: 7\noui_file: {a: b}\nwhois_server: 5\n1: 2\n"), @r##"
+        server.yaml:1: retention: expected a section of flows_days, minutes_days, host_minutes_days, hours_days, days_days, dns_days, drops_days, raw_days, incidents_days, found 7
+        server.yaml:2: oui_file: expected a path, found a section
+        server.yaml:3: whois_server: expected the name of a server, or "" for none, found 5
+        server.yaml: expected names as keys, found something else
+        "##);
+        assert_snapshot!(refused("max_size: 99999999999T"), @r##"server.yaml:1: max_size: expected a size such as 500MB or 20GB, found "99999999999T""##);
+        assert_snapshot!(refused("\"a\\e[31m\": 1"), @r##"server.yaml: a\u{1b}[31m: unknown key; expected one of listen, data, database_url, api_token, local, mmdb, oui_file, reverse_dns_per_second, whois_server, tls_cert, tls_key, tls_only, retention, max_size"##);
+        assert_snapshot!(refused("- 1"), @r##"server.yaml: expected keys and values, the keys are listen, data, database_url, api_token, local, mmdb, oui_file, reverse_dns_per_second, whois_server, tls_cert, tls_key, tls_only, retention, max_size"##);
+        assert_snapshot!(refused("listen: 127.0.0.1:1\nlisten: 127.0.0.1:1\n"), @r##"server.yaml:1: listen: stands there twice; keep one of them"##);
+        assert_snapshot!(refused("data: [a\n"), @r##"server.yaml:2: not YAML: expected lines of the form `key: value`"##);
+        assert_snapshot!(refused("retention:\n\tflows_days: 1\n"), @r##"server.yaml:2: not YAML: use spaces, not tabs"##);
     }
 
     #[test]

@@ -103,6 +103,18 @@ fn a_stream_says_hello_and_counts_on() {
     assert_eq!((acks.accepted, acks.rejected), (1, 1));
     assert_eq!(server.total("/api/v1/flows"), 5);
     assert!(server.read("/api/v1/totals").1.contains("\"agree\":true"));
+    // Of many, ten are told with the reason, in the answer and in the log; the others are counted there.
+    let bad = client::batch(6, vec![client::event_without_kind(); 13]);
+    let acks = agent.stream(vec![hello(7), bad]).unwrap();
+    assert_eq!((acks.accepted, acks.rejected), (0, 13));
+    let log = server.log();
+    let said = |text: &str| log.lines().filter(|line| line.contains("attic") && line.contains(text)).count();
+    assert_eq!(
+        (said("an event was refused"), said("more events of the same batch were refused")),
+        (11, 1),
+        "{log}"
+    );
+    assert!(log.contains("others=3"), "{log}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::{
 
 use ureq::{RequestBuilder, http::Response, typestate::WithoutBody};
 
+/// In its data directory.
+const LOG: &str = "log";
 pub(crate) const TOKEN: &str = "token-of-the-test";
 
 pub(crate) struct Server {
@@ -48,6 +50,11 @@ impl Server {
         let output = command(self.data.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join(LOG)).unwrap()
     }
 
     pub(crate) fn request(&self, path: &str) -> RequestBuilder<WithoutBody> {
@@ -132,7 +139,8 @@ pub(crate) fn command(data: &std::path::Path) -> Command {
 }
 
 fn start(data: &std::path::Path, flags: &[&str]) -> (Child, String) {
-    let mut child = command(data).args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(data.join(LOG)).unwrap();
+    let mut child = command(data).args(flags).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url =
