@@ -284,7 +284,8 @@ impl FlowTable {
         let mut zeroed = false;
         entry.update(message, now.unix_us, &mut zeroed);
         self.stats.zeroed += u64::from(zeroed);
-        if entry.dirty && self.reports_progress {
+        // What the sync does not name is gone, to the server: one whose NEW came before its BEGIN, too.
+        if self.first_sync.is_some() || entry.dirty && self.reports_progress {
             entry.dirty = false;
             out.push(self.reporter.flow(entry, FlowPhase::Progress, false, now.unix_us));
         } else if entry.dirty {
