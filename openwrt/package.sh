@@ -46,14 +46,14 @@ archive() {
 stage_files() {
     local root=$1 program=$2
     install -d -m 755 "$root" "$root"/{etc,etc/config,etc/init.d,lib,lib/upgrade,lib/upgrade/keep.d}
-    install -d -m 755 "$root"/{usr,usr/sbin,usr/share,usr/share/netmon-agent}
+    install -d -m 755 "$root"/{usr,usr/sbin,usr/share}
     install -d -m 700 "$root/etc/netmon-agent"
     install -m 755 "$program" "$root/usr/sbin/netmon-agent"
     install -m 755 openwrt/files/netmon-agent.init "$root/etc/init.d/netmon-agent"
     # It holds the token.
     install -m 600 openwrt/files/netmon-agent.config "$root/etc/config/netmon-agent"
-    # "uci commit" writes the one above anew, without its comments.
-    install -m 644 openwrt/files/netmon-agent.config "$root/usr/share/netmon-agent/options"
+    # "uci commit" writes the one above anew, without its comments. No directory of its own: opkg leaves those behind.
+    install -m 644 openwrt/files/netmon-agent.config "$root/usr/share/netmon-agent.options"
     install -m 644 openwrt/files/netmon-agent.keep "$root/lib/upgrade/keep.d/netmon-agent"
 }
 

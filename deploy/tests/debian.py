@@ -180,7 +180,7 @@ BREAKS = {
     "unknown-section": edit("DEBIAN/control", "Section: net", "Section: nets"),
     "the log after a rotation": edit(rotation.EXAMPLE, "create 0640 dnsmasq adm", "create 0640 dnsmasq root"),
     "the logs that are kept": edit(rotation.EXAMPLE, "kill -USR2", ": -USR2"),
-    "not within 10 s: the agent tells": edit(rotation.EXAMPLE, "-m 640 -o dnsmasq", "-m 600 -o dnsmasq"),
+    "s: the agent tells of an answer": edit(rotation.EXAMPLE, "-m 640 -o dnsmasq", "-m 600 -o dnsmasq"),
     "nft": edit("usr/share/doc/netmon-agent/examples/nftables/netmon.nft", "group 10", "group ten"),
 }
 

@@ -10,7 +10,7 @@ from clean_root import Defect, expect, run
 
 EXAMPLE = "usr/share/doc/netmon-agent/examples/logrotate/netmon-dnsmasq"
 LOG = "/var/log/dnsmasq.log"
-LIMIT_S = 10
+LIMIT_S = 20
 ROUNDS, QUESTIONS = 3, 20
 
 
@@ -52,7 +52,7 @@ class Host:
         return subprocess.Popen([*self.all, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
     def ask(self, name):
-        command = [*self.network, "dig", "+short", "+tries=1", "+timeout=2", "@127.0.0.1", name, "A"]
+        command = [*self.network, "dig", "+short", "+tries=1", "+timeout=5", "@127.0.0.1", name, "A"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 

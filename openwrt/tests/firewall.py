@@ -148,7 +148,7 @@ def resolver(holder, address):
 
 
 def ask(client, server, name):
-    command = [*inside(client), "dig", "+short", "+tries=1", "+timeout=2", f"@{server}", name, "A"]
+    command = [*inside(client), "dig", "+short", "+tries=1", "+timeout=5", f"@{server}", name, "A"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
@@ -192,6 +192,7 @@ def test_rates_of_all(router, wan, lan):
             for holder, address, port, source in senders:
                 send(holder, address, port, 1900, source)
             took = time.monotonic() - began
+            until(f"a burst of {what}", lambda: len(found()) >= before + BURST)
             until_quiet(found)
             told = len(found()) - before
             print(f"{told} of 3800 {what} were told of, which were sent within {took:.2f} s")
