@@ -5,6 +5,7 @@ use utoipa::{
     Modify, OpenApi,
     openapi::{
         ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
+        path::Parameter,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -57,8 +58,11 @@ impl Modify for Common {
             // A ranking has one limit for both.
             let is_file = path.contains('.') && path != "/api/v1/top.csv";
             let parameters = item.get.iter_mut().flat_map(|get| get.parameters.iter_mut().flatten());
-            for limit in parameters.filter(|parameter| is_file && parameter.name == "limit") {
-                if let Some(RefOr::T(Schema::Object(number))) = &mut limit.schema {
+            for parameter in parameters.filter(|_| is_file) {
+                if let RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(number))), .. }) =
+                    parameter
+                    && name == "limit"
+                {
                     number.maximum = Some(MOST_ROWS.into());
                 }
             }

@@ -29,7 +29,7 @@ pub(super) use flows::{CountersItem, FlowItem, FlowParams};
 pub(super) use gaps::{Cause, GapItem, GapParams};
 pub(super) use hosts::{HostItem, HostParams};
 pub(super) use live::{LiveParams, live};
-pub(super) use params::{COUNT_LIMIT, DEFAULT_LIMIT, DirectionName, MOST_ROWS};
+pub(super) use params::{COUNT_LIMIT, DirectionName, MOST_ROWS};
 pub(super) use routers::{RouterItem, RouterParams};
 pub(super) use top::{By, TopItem, TopItems, TopParams, ranked, top};
 

@@ -9,7 +9,7 @@ use crate::{
     web::{WebError, format},
 };
 
-pub(in crate::web) const DEFAULT_LIMIT: usize = 50;
+const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1000;
 /// The most rows of a file.
 pub(in crate::web) const MOST_ROWS: usize = 5_000_000;
