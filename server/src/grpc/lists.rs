@@ -9,7 +9,7 @@ use tonic::Status;
 use super::values::{self, address, direction, failed, name, number, router, text, time, wrong};
 use crate::{
     cursor,
-    domain::{End, Hook},
+    domain::{End, Hook, Mac},
     store::{
         Count, DeviceFilter, DeviceRow, DnsFilter, DnsRow, DropFilter, DropRow, FlowFilter, FlowRow,
         FlowText, Page, PageOf, Reader, StoreError,
@@ -84,7 +84,7 @@ impl List for v1::ListDevicesRequest {
             router: router(reader, &self.router_id)?,
             address: address("address", &self.address)?,
             text: text("text", &self.text)?,
-            ..DeviceFilter::default()
+            sort: values::device_order(self.order)?,
         })
     }
 
@@ -103,6 +103,8 @@ impl List for v1::ListDevicesRequest {
             address: row.address.to_string(),
             first_seen_us: row.first_seen,
             last_seen_us: row.last_seen,
+            name: row.name.unwrap_or_default(),
+            mac: row.mac.map(mac).unwrap_or_default(),
         }
     }
 }
@@ -306,4 +308,8 @@ pub(super) fn figure(figure: i64) -> u64 {
 
 fn shown(address: Option<IpAddr>) -> String {
     address.map_or_else(String::new, |address| address.to_string())
+}
+
+fn mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }

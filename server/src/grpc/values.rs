@@ -8,7 +8,7 @@ use tonic::Status;
 
 use crate::{
     domain::{Direction, Micros, RouterId},
-    store::{DnsSort, DropSort, FlowSort, Reader, StoreError},
+    store::{DeviceSort, DnsSort, DropSort, FlowSort, Reader, StoreError},
 };
 
 /// Longer than any name in the DNS.
@@ -89,6 +89,7 @@ macro_rules! orders {
 }
 
 orders! {
+    device_order: DeviceOrder => DeviceSort { LastSeen }
     flow_order: FlowOrder => FlowSort { Bytes, LastSeen, Duration }
     dns_order: DnsOrder => DnsSort { Oldest, Name, Client }
     drop_order: DropOrder => DropSort { Oldest, Source, Port, LeftOut }

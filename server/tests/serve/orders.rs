@@ -1,4 +1,4 @@
-//! The orders of DNS answers and drops: on their pages, as JSON, in files, in the console.
+//! The orders of DNS answers, drops and devices: on their pages, as JSON, in files, in the console.
 
 use netmon_proto::v1::{self, event::Kind};
 use serde_json::Value;
@@ -270,4 +270,50 @@ fn the_console_lists_in_the_same_orders() {
     ] {
         assert!(status.message().contains(expected), "{status}");
     }
+}
+
+#[test]
+fn the_console_finds_devices_as_the_page_does() {
+    let server = Server::start();
+    let agent = &Agent::new(&server);
+    let identity = |last: u8, name: &str, ago_s: i64| {
+        let mut event = client::event(Kind::HostIdentity(v1::HostIdentity {
+            mac: vec![2, 0, 0, 0, 0, last].into(),
+            addresses: vec![vec![192, 168, 1, last].into()],
+            host_name: name.to_owned(),
+            ..v1::HostIdentity::default()
+        }));
+        event.time_us -= ago_s * 1_000_000;
+        event
+    };
+    agent.report("attic", vec![identity(20, "Tower", 0), identity(21, "tablet", 600)]).unwrap();
+    let devices = |request: v1::ListDevicesRequest| {
+        agent.console(|mut client| async move { client.list_devices(agent.authorized(request)).await })
+    };
+    let text = |text: &str| {
+        let request = v1::ListDevicesRequest { text: text.to_owned(), ..v1::ListDevicesRequest::default() };
+        devices(request).unwrap().devices.into_iter().map(|device| device.address).collect::<Vec<_>>()
+    };
+    for (part, expected) in [
+        ("", vec!["192.168.1.21", "192.168.1.20"]),
+        ("TOWER", vec!["192.168.1.20"]),
+        ("00:15", vec!["192.168.1.21"]),
+        ("1.2", vec!["192.168.1.21", "192.168.1.20"]),
+        ("nobody", vec![]),
+    ] {
+        assert_eq!(text(part), expected, "{part}");
+        let items = json(&server, &format!("/api/v1/devices?q={part}"));
+        let page = items["items"].as_array().unwrap().iter().map(|item| item["address"].as_str().unwrap());
+        assert_eq!(page.collect::<Vec<_>>(), expected, "{part}");
+    }
+    let order = |order| v1::ListDevicesRequest { order, ..v1::ListDevicesRequest::default() };
+    let sorted = devices(order(v1::DeviceOrder::LastSeen.into())).unwrap().devices;
+    let known = &sorted[0];
+    assert_eq!(
+        (known.address.as_str(), known.name.as_str(), known.mac.as_str()),
+        ("192.168.1.20", "Tower", "02:00:00:00:00:14")
+    );
+    assert!(sorted[0].last_seen_us > sorted[1].last_seen_us);
+    let status = devices(order(9)).unwrap_err();
+    assert!(status.message().contains("order: 9 was given, expected a netmon.v1.DeviceOrder"), "{status}");
 }
