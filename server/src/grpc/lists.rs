@@ -1,17 +1,18 @@
 //! The console's lists: requests to filters, rows to messages.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Debug;
 use std::net::IpAddr;
 
 use netmon_proto::v1;
 use tonic::Status;
 
+use super::values::{self, address, direction, failed, name, number, router, text, time, wrong};
 use crate::{
     cursor,
-    domain::{Direction, End, Hook, Micros, RouterId},
+    domain::{End, Hook, Mac},
     store::{
         Count, DeviceFilter, DeviceRow, DnsFilter, DnsRow, DropFilter, DropRow, FlowFilter, FlowRow,
-        FlowSort, FlowText, Page, PageOf, Reader, StoreError,
+        FlowText, Page, PageOf, Reader, StoreError,
     },
 };
 
@@ -20,8 +21,6 @@ const DEFAULT_SIZE: u32 = 50;
 pub(super) const MAX_SIZE: u32 = 1_000;
 /// Counting rows stops here: nobody reads further, and it must not cost more than the list.
 const COUNT_LIMIT: u32 = 10_000;
-/// Longer than any name in the DNS.
-const MAX_TEXT: usize = 300;
 
 /// A list of the console: its request knows its filter and how rows are told.
 pub(super) trait List: Debug + Clone {
@@ -85,7 +84,7 @@ impl List for v1::ListDevicesRequest {
             router: router(reader, &self.router_id)?,
             address: address("address", &self.address)?,
             text: text("text", &self.text)?,
-            ..DeviceFilter::default()
+            sort: values::device_order(self.order)?,
         })
     }
 
@@ -104,6 +103,8 @@ impl List for v1::ListDevicesRequest {
             address: row.address.to_string(),
             first_seen_us: row.first_seen,
             last_seen_us: row.last_seen,
+            name: row.name.unwrap_or_default(),
+            mac: row.mac.map(mac).unwrap_or_default(),
         }
     }
 }
@@ -132,7 +133,7 @@ impl List for v1::ListFlowsRequest {
             from: time(self.from_us),
             to: time(self.to_us),
             text: text("domain_part", &self.domain_part)?.map(FlowText::Name),
-            sort: order(self.order)?,
+            sort: values::flow_order(self.order)?,
         })
     }
 
@@ -202,6 +203,7 @@ impl List for v1::ListDnsRequest {
             rcode: number("rcode", self.rcode)?,
             from: time(self.from_us),
             to: time(self.to_us),
+            sort: values::dns_order(self.order)?,
         })
     }
 
@@ -259,12 +261,15 @@ impl List for v1::ListDropsRequest {
             router: router(reader, &self.router_id)?,
             device: address("device", &self.device)?,
             host: address("host", &self.host)?,
+            source: address("source", &self.source)?,
             hook: (hook != Hook::Unknown).then_some(hook),
+            interface: name("interface", &self.interface)?,
             protocol: number("protocol", Some(self.protocol).filter(|protocol| *protocol != 0))?,
             port: number("port", self.port)?,
             text: text("text", &self.text)?,
             from: time(self.from_us),
             to: time(self.to_us),
+            sort: values::drop_order(self.order)?,
         })
     }
 
@@ -296,73 +301,6 @@ impl List for v1::ListDropsRequest {
     }
 }
 
-pub(super) fn wrong(field: &str, value: impl Display, expected: &str) -> Status {
-    Status::invalid_argument(format!("{field}: {value} was given, expected {expected}"))
-}
-
-pub(super) fn failed(error: StoreError) -> Status {
-    Status::unavailable(error.to_string())
-}
-
-/// The id of a router that is named.
-pub(super) fn router(reader: &Reader, name: &str) -> Result<Option<RouterId>, Status> {
-    let Some(name) = text("router_id", name)? else { return Ok(None) };
-    match reader.router_id(&name).map_err(failed)? {
-        None => Err(wrong("router_id", name, "a router that has reported")),
-        known => Ok(known),
-    }
-}
-
-fn address(field: &str, text: &str) -> Result<Option<IpAddr>, Status> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| wrong(field, format!("{text:?}"), "an IPv4 or IPv6 address"))
-}
-
-/// A text to look for; names of routers, which are told apart by case, are the callers' own.
-fn text(field: &str, text: &str) -> Result<Option<String>, Status> {
-    if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
-        let expected = format!("at most {MAX_TEXT} bytes without control characters");
-        return Err(wrong(field, format!("{} bytes", text.len()), &expected));
-    }
-    let folded = if field == "router_id" { text.to_owned() } else { text.to_lowercase() };
-    Ok(Some(folded).filter(|text| !text.is_empty()))
-}
-
-fn number<T: TryFrom<u32>>(field: &str, value: Option<u32>) -> Result<Option<T>, Status> {
-    let limit = (1_u64 << (8 * size_of::<T>())) - 1;
-    value
-        .map(|value| T::try_from(value).map_err(|_| wrong(field, value, &format!("0 to {limit}"))))
-        .transpose()
-}
-
-pub(super) fn time(time: Micros) -> Option<Micros> {
-    Some(time).filter(|time| *time != 0)
-}
-
-fn direction(number: i32) -> Result<Option<Direction>, Status> {
-    Ok(Some(match v1::Direction::try_from(number) {
-        Ok(v1::Direction::Unspecified) => return Ok(None),
-        Ok(v1::Direction::Out) => Direction::Out,
-        Ok(v1::Direction::In) => Direction::In,
-        Ok(v1::Direction::Lan) => Direction::Lan,
-        Ok(v1::Direction::Local) => Direction::Local,
-        Ok(v1::Direction::Forward) => Direction::Forward,
-        Err(_) => return Err(wrong("direction", number, "a netmon.v1.Direction")),
-    }))
-}
-
-fn order(number: i32) -> Result<FlowSort, Status> {
-    Ok(match v1::FlowOrder::try_from(number) {
-        Ok(v1::FlowOrder::Unspecified) => FlowSort::Newest,
-        Ok(v1::FlowOrder::Bytes) => FlowSort::Bytes,
-        Ok(v1::FlowOrder::LastSeen) => FlowSort::LastSeen,
-        Ok(v1::FlowOrder::Duration) => FlowSort::Duration,
-        Err(_) => return Err(wrong("order", number, "a netmon.v1.FlowOrder")),
-    })
-}
-
 /// What is stored is never negative.
 pub(super) fn figure(figure: i64) -> u64 {
     u64::try_from(figure).unwrap_or_default()
@@ -370,4 +308,8 @@ pub(super) fn figure(figure: i64) -> u64 {
 
 fn shown(address: Option<IpAddr>) -> String {
     address.map_or_else(String::new, |address| address.to_string())
+}
+
+fn mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }

@@ -5,6 +5,7 @@ mod collector;
 mod console;
 mod lists;
 mod top;
+mod values;
 
 use netmon_proto::{
     MAX_MESSAGE_BYTES,

@@ -9,6 +9,7 @@ mod http;
 mod lists;
 mod malformed;
 mod manager;
+mod orders;
 mod original;
 mod pressure;
 mod resend;

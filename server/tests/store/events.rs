@@ -11,7 +11,7 @@ use netmon_server::store::{DatabaseUrl, FlowFilter, Page, StoreError};
 use crate::sample::{NOON, NOON_MINUTE, ended, ip, ping6, tcp};
 use crate::{all_flows, opened};
 
-const PHONE: Mac = [2, 0, 0, 0, 0, 7];
+pub(crate) const PHONE: Mac = [2, 0, 0, 0, 0, 7];
 const DAY_US: i64 = 24 * 3_600_000_000;
 
 #[derive(QueryableByName)]
@@ -46,11 +46,11 @@ pub(crate) fn lines(url: &DatabaseUrl, columns: &[&str], rest: &str) -> Vec<Stri
     rows.into_iter().map(|row| row.line).collect()
 }
 
-fn observed<T>(router: RouterId, what: T) -> Observed<T> {
+pub(crate) fn observed<T>(router: RouterId, what: T) -> Observed<T> {
     Observed { router, time: NOON, what }
 }
 
-fn identity(router: RouterId, mac: Option<Mac>, addresses: &[&str]) -> Changes {
+pub(crate) fn identity(router: RouterId, mac: Option<Mac>, addresses: &[&str]) -> Changes {
     let identity = Identity {
         mac,
         addresses: addresses.iter().map(|address| ip(address)).collect(),

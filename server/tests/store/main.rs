@@ -19,6 +19,7 @@ mod hosts;
 mod imports;
 mod million;
 mod model;
+mod orders;
 mod plans;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -97,6 +98,11 @@ const STORIES: &[(&str, Story)] = stories![
     hosts::names_are_asked_for_in_turn,
     hosts::whois_is_kept,
     model::sums_agree_whatever_happens,
+    orders::answers_are_sorted,
+    orders::drops_are_sorted,
+    orders::what_comes_in_moves_no_page,
+    orders::a_device_of_two_keys_is_one_list,
+    orders::answers_and_drops_are_filtered,
     reads::pages_join_without_holes,
     reads::filters_narrow,
     reads::an_address_is_found_at_either_end,

@@ -128,7 +128,8 @@ macro_rules! rows_of {
                     Some(key) => {
                         let query = match $page.before {
                             None => query,
-                            Some(Position { key: last, id }) => {
+                            Some(position) => {
+                                let (last, id) = (position.number(), position.id);
                                 let tied = key.clone().eq(last).and($table::id.lt(id));
                                 query.filter(key.clone().lt(last).or(tied))
                             }
@@ -274,7 +275,7 @@ pub(in crate::store) fn page(
         // A flow between two devices that both match comes by two keys.
         items.dedup_by_key(|row| row.flow.id);
         let mut part =
-            cut(items, page.limit, |row| Position { key: key_of(&row.flow, filter.sort), id: row.flow.id.0 });
+            cut(items, page.limit, |row| Position::new(key_of(&row.flow, filter.sort), row.flow.id.0));
         if part.next.is_none() && by_id {
             part.next = floor.map(Position::after_id);
         }
