@@ -17,7 +17,7 @@ mod store;
 
 #[allow(dead_code, reason = "shared with the transport's tests, which use other parts")]
 #[path = "../../tests/batches/mod.rs"]
-mod batches;
+pub(super) mod batches;
 #[allow(dead_code, reason = "shared with the transport's tests, which use other parts")]
 #[path = "../../tests/collector/mod.rs"]
 mod collector;

@@ -67,9 +67,7 @@ fn a_person_asks_whois_about_a_host() {
 /// How many hosts were looked at by whoever asks for names. The one of these tests is in no DNS, so that nothing is
 /// asked.
 fn looked_at(server: &Server) -> i64 {
-    let path = server.data().join("netmon.db");
-    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut connection).unwrap();
+    let mut connection = server.database();
     let count = "SELECT COUNT(*) AS number FROM host_names";
     diesel::sql_query(count).get_result::<crate::pressure::Count>(&mut connection).unwrap().number
 }

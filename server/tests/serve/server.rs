@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
 use ureq::{RequestBuilder, http::Response, typestate::WithoutBody};
 
 /// In its data directory.
@@ -50,6 +52,14 @@ impl Server {
         let output = command(self.data.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Its database, by a connection of the test's own that waits for whoever writes.
+    pub(crate) fn database(&self) -> SqliteConnection {
+        let path = self.data.path().join("netmon.db");
+        let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 30000").unwrap();
+        connection
     }
 
     /// What it has said so far.

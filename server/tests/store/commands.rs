@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use diesel::{Connection as _, PgConnection, SqliteConnection};
+use diesel::{Connection as _, PgConnection};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness as _};
 use netmon_server::domain::{Changes, Micros, Observed};
 use netmon_server::store::{DatabaseUrl, Store};
@@ -62,8 +62,8 @@ fn make_older(url: &DatabaseUrl) -> Vec<String> {
     let schemas = schemas(database);
     let source = FileBasedMigrations::from_path(migrations(database)).unwrap();
     match url {
-        DatabaseUrl::Sqlite(path) => {
-            let mut old = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        DatabaseUrl::Sqlite(_) => {
+            let mut old = crate::schema::sqlite_connection(url);
             schemas[1..].iter().for_each(|_| drop(old.run_next_migration(source.clone()).unwrap()));
         }
         DatabaseUrl::Postgres(url) => {

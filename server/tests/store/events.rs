@@ -9,6 +9,7 @@ use netmon_server::domain::{
 use netmon_server::store::{DatabaseUrl, FlowFilter, Page, StoreError};
 
 use crate::sample::{NOON, NOON_MINUTE, ended, ip, ping6, tcp};
+use crate::schema::sqlite_connection;
 use crate::{all_flows, opened};
 
 pub(crate) const PHONE: Mac = [2, 0, 0, 0, 0, 7];
@@ -38,9 +39,7 @@ pub(crate) fn lines(url: &DatabaseUrl, columns: &[&str], rest: &str) -> Vec<Stri
     let line = columns.iter().map(text).collect::<Vec<_>>().join(" || ' ' || ");
     let query = diesel::sql_query(format!("SELECT {line} AS line {rest}"));
     let rows: Vec<Line> = match url {
-        DatabaseUrl::Sqlite(path) => {
-            query.load(&mut SqliteConnection::establish(path.to_str().unwrap()).unwrap()).unwrap()
-        }
+        DatabaseUrl::Sqlite(_) => query.load(&mut sqlite_connection(url)).unwrap(),
         DatabaseUrl::Postgres(url) => query.load(&mut PgConnection::establish(url).unwrap()).unwrap(),
     };
     rows.into_iter().map(|row| row.line).collect()
