@@ -4,6 +4,7 @@
 mod client;
 mod console;
 mod devices;
+mod files;
 mod hosts;
 mod http;
 mod lists;
