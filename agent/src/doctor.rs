@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use crate::{
     config::{Config, DnsLogKind, TransportKind},
     conntrack::{Monitor, MonitorError, sysctl},
-    host, identity, nflog, rights,
+    host, identity, metrics, nflog, rights,
     transport::{TransportConfig, Unanswered},
 };
 
@@ -276,7 +276,7 @@ async fn check_metrics(config: &Config, findings: &mut Findings) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             findings.right("metrics", format!("{bind} is in use, by an agent that runs, it is hoped"));
         }
-        Err(error) => findings.poor("metrics", format!("{bind}: {error}; set metrics_bind")),
+        Err(error) => findings.poor("metrics", format!("{bind}: {error}{}", metrics::remedy(&error))),
     }
 }
 

@@ -152,7 +152,7 @@ fn ailing() {
         format!(
             "router_id: {router}\nserver_urls: [\"{url}\", \"http://127.0.0.1:1\"]\nauth_token: {token}\n\
              set_sysctls: false\ndnsmasq_log_path: /does/not/exist\nlease_files: [{}]\nnflog_groups: [10]\n\
-             metrics_bind: ''\n",
+             metrics_bind: 127.0.0.1:80\n",
             secret.display()
         )
     };
@@ -183,6 +183,7 @@ fn ailing() {
         &[
             "warning  sysctls    net.netfilter.nf_conntrack_acct is 0",
             "ok       nflog      nfnetlink_log is there, groups to listen to: 1",
+            "warning  metrics    127.0.0.1:80: Permission denied (os error 13): a port below 1024 needs a right that the agent gives up: take a higher one",
             "warning  clock      60s ahead of the server's: use NTP on both",
             &format!("ok       server     {url}: reachable, knows this router"),
             &format!("ok       leases     {} can be read", secret.display()),
