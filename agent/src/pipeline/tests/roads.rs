@@ -3,7 +3,7 @@
 use netmon_proto::v1::FirewallDrop;
 
 use super::{
-    batches::{BatchServer, Kept as KeptPosts},
+    batches::{BatchServer, Behaviour, Kept as KeptPosts},
     *,
 };
 use crate::config::TransportKind::{self, Grpc, Http};
@@ -115,6 +115,30 @@ async fn a_new_configuration_with_another_road_repeats_nothing() {
     assert_eq!(roads.got(Grpc), (1..=5).chain(21..=25).collect::<Vec<_>>());
     assert_eq!(roads.got(Http), (11..=15).chain(31..=35).collect::<Vec<_>>());
     assert_eq!(roads.streams.kept().explained, [], "nothing looks lost");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_due_is_waited_for_before_the_road_changes() {
+    let roads = Roads::build().await;
+    let stage = Stage::default();
+    let (reload, reloads) = tokio::sync::mpsc::channel(1);
+    let mut posting = roads.config(Http);
+    posting.http_timeout = Duration::from_millis(500);
+    play_service(&posting, Service::new(reloads), &stage, async {
+        while roads.signs(Http) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The server takes it, and is slow to say so.
+        roads.posts.behave(Behaviour::Stall);
+        tell(&roads, &stage, Http, 1..=1).await;
+        reload.send(roads.config(Grpc)).await.expect("running");
+        while roads.signs(Grpc) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tell(&roads, &stage, Grpc, 2..=2).await;
+    })
+    .await;
+    assert_eq!((roads.got(Http), roads.got(Grpc)), (vec![1], vec![2]));
 }
 
 /// A kill leaves the segment as it is; how far it is delivered is noted beside it.
