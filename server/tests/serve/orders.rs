@@ -117,7 +117,7 @@ fn json_and_files_come_in_the_order_that_is_asked_for() {
                 assert_eq!(numbers(&server, list, ids), expected, "{list}?{query}");
             }
             let (status, csv) = server.read(&format!("/api/v1/{list}.csv?sort={sort}"));
-            if !["newest", "oldest"].contains(&sort) {
+            if !["newest", "oldest"].contains(sort) {
                 assert!(status == 400 && csv.contains("a file holds all"), "{list}.csv by {sort}: {csv}");
                 continue;
             }

@@ -90,10 +90,6 @@ impl Server {
         request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
     }
 
-    pub(crate) fn data(&self) -> &std::path::Path {
-        self.data.path()
-    }
-
     pub(crate) fn post_body(
         &self,
         path: &str,
