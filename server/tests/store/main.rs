@@ -17,6 +17,7 @@ mod failures;
 mod flows;
 mod hosts;
 mod imports;
+mod limits;
 mod million;
 mod model;
 mod plans;
@@ -126,6 +127,7 @@ const STORIES: &[(&str, Story)] = stories![
 
 /// Stories about Postgres alone.
 const POSTGRES_STORIES: &[(&str, Story)] = stories![
+    limits::a_reader_waits_no_longer_than_it_may,
     imports::it_tells_how_far_it_is,
     imports::keys_of_all_kinds_are_gone_through,
     imports::it_refuses_what_it_cannot_copy,
