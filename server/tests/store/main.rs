@@ -5,6 +5,7 @@
 
 mod away;
 mod baselines;
+mod capture;
 mod checks;
 mod commands;
 mod commits;
@@ -127,6 +128,7 @@ const STORIES: &[(&str, Story)] = stories![
 
 /// Stories about Postgres alone.
 const POSTGRES_STORIES: &[(&str, Story)] = stories![
+    capture::the_original_agents_day_counts_once,
     limits::a_reader_waits_no_longer_than_it_may,
     imports::it_tells_how_far_it_is,
     imports::keys_of_all_kinds_are_gone_through,
