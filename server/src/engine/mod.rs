@@ -401,3 +401,5 @@ fn next_id(ids: &mut std::ops::Range<i64>) -> FlowId {
 mod names_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tuples_tests;

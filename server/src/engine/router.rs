@@ -104,12 +104,6 @@ impl RouterState {
     pub(super) fn new(name: &str, known: Known) -> Self {
         let mut tuples = Tuples::default();
         let mut by_key: HashMap<FlowKey, u64> = HashMap::new();
-        // In the order of their ids, so that the newest of one tuple stands for it.
-        for record in &known.open {
-            if let Some(earlier) = by_key.insert(record.key, record.flow_id) {
-                tuples.displace(record.key, earlier);
-            }
-        }
         let mut names = Names::default();
         for (address, mac) in known.holders {
             names.hold(address, mac);
@@ -120,10 +114,9 @@ impl RouterState {
                 names.began(flow);
             }
         }
-        for record in known.ended.iter().rev().filter(|record| is_by_tuple(record.flow_id)) {
-            tuples.ended(record, record.last_seen);
-        }
-        let open = known
+        let order: Vec<(FlowKey, u64)> =
+            known.open.iter().map(|record| (record.key, record.flow_id)).collect();
+        let open: FxHashMap<u64, OpenEntry> = known
             .open
             .into_iter()
             .map(|record| {
@@ -134,6 +127,17 @@ impl RouterState {
                 )
             })
             .collect();
+        // In the order of their ids, so that the newest of one tuple stands for it; without ids the times tell.
+        for (key, flow_id) in order {
+            let since = open[&flow_id].record.first_seen;
+            let current = by_key.get(&key).copied();
+            if !is_by_tuple(flow_id) || tuples.begin(&open, current, (key, flow_id), since) {
+                by_key.insert(key, flow_id);
+            }
+        }
+        for record in known.ended.iter().rev().filter(|record| is_by_tuple(record.flow_id)) {
+            tuples.restore_ended(&open, &mut by_key, record);
+        }
         Self {
             name: name.into(),
             open,
@@ -202,11 +206,8 @@ impl RouterState {
         let flow_id = match report.flow_id {
             0 => match self.tuples.find(&self.open, self.by_key.get(&report.key).copied(), &report, time) {
                 ByTuple::Flow(flow_id) => flow_id,
-                ByTuple::New { displaced, counted } => {
+                ByTuple::New { counted } => {
                     report.before = report.before.max(counted);
-                    if let Some(earlier) = displaced {
-                        self.tuples.displace(report.key, earlier);
-                    }
                     self.free_id(ids.start)
                 }
                 ByTuple::Late => return None,
@@ -236,10 +237,13 @@ impl RouterState {
                 entry
             });
             // A late report of an earlier flow does not make that one the tuple's.
-            let is_earlier = tenant == Tenant::Later
-                || began
-                    && self.tuples.is_earlier(&self.open, self.by_key.get(&report.key), report.first_seen);
-            if !is_earlier {
+            let is_present = if began && is_by_tuple(flow_id) {
+                let current = self.by_key.get(&report.key).copied();
+                self.tuples.begin(&self.open, current, (report.key, flow_id), report.first_seen)
+            } else {
+                tenant != Tenant::Later
+            };
+            if is_present {
                 self.by_key.insert(report.key, flow_id);
             }
             self.open.insert(flow_id, entry);

@@ -73,6 +73,15 @@ impl Lab {
         self.engine.take_changes()
     }
 
+    /// One report, observed at this time.
+    pub(super) fn told(&mut self, time: Micros, report: FlowReport) -> Changes {
+        self.sequence += 1;
+        let mut batch = batch(self.sequence, vec![Observation::Flow(Box::new(report))]);
+        batch.events[0].time = time;
+        assert_eq!(self.engine.apply(batch, NOW), Applied::Taken);
+        self.engine.take_changes()
+    }
+
     fn flows(&mut self, reports: Vec<FlowReport>) -> Changes {
         self.send(reports.into_iter().map(|report| Observation::Flow(Box::new(report))).collect())
     }

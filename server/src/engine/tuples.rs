@@ -33,10 +33,8 @@ const SWEEP_US: Micros = 60_000_000;
 pub(super) enum ByTuple {
     /// This open flow.
     Flow(u64),
-    /// One that nothing was heard of yet. The one that was open until now is over.
+    /// One that nothing was heard of yet.
     New {
-        /// It.
-        displaced: Option<u64>,
         /// What was counted of the flow before it was silent for so long that it was taken for gone.
         counted: Counters,
     },
@@ -48,10 +46,18 @@ pub(super) enum ByTuple {
 #[derive(Debug, Default)]
 pub(super) struct Tuples {
     /// Open flows whose tuple a later one uses; their ends may still come.
-    displaced: HashMap<FlowKey, Vec<u64>>,
+    displaced: HashMap<FlowKey, Vec<Displaced>>,
     /// The last flow of a tuple that ended.
     ended: HashMap<FlowKey, Ended>,
     swept: Micros,
+}
+
+/// An open flow that a later one of its tuple followed.
+#[derive(Clone, Copy, Debug)]
+struct Displaced {
+    flow_id: u64,
+    /// When the next one of the tuple began, which may have ended since: what was told from then on is not about this.
+    until: Micros,
 }
 
 /// When an ended flow was heard of last.
@@ -75,6 +81,10 @@ pub(super) fn is_by_tuple(flow_id: u64) -> bool {
     flow_id >> 32 == 0
 }
 
+fn began(open: &FxHashMap<u64, OpenEntry>, flow_id: u64) -> Option<Micros> {
+    open.get(&flow_id).map(|entry| entry.record.first_seen)
+}
+
 impl Tuples {
     /// Finds what a report is about. `current` is the open flow of its tuple.
     pub(super) fn find(
@@ -84,23 +94,25 @@ impl Tuples {
         report: &FlowReport,
         time: Micros,
     ) -> ByTuple {
-        let began = |flow_id: &u64| open.get(flow_id).map(|entry| entry.record.first_seen);
         let starts = report.phase == Phase::New;
         if let Some(current) = current
-            && let Some(since) = began(&current)
+            && let Some(since) = began(open, current)
         {
             if starts && report.first_seen > since {
-                return ByTuple::New { displaced: Some(current), counted: Counters::default() };
+                return ByTuple::New { counted: Counters::default() };
             }
             if time >= since {
                 return ByTuple::Flow(current);
             }
         }
-        let earlier = self.displaced.get(&report.key).into_iter().flatten().rev();
-        for flow_id in earlier {
-            if began(flow_id).is_some_and(|since| time >= since) {
-                return ByTuple::Flow(*flow_id);
-            }
+        let is_about = |earlier: &&Displaced| {
+            began(open, earlier.flow_id).is_some_and(|since| {
+                (since..earlier.until).contains(&time) && !(starts && report.first_seen > since)
+            })
+        };
+        let earlier = self.displaced.get(&report.key).into_iter().flatten().find(is_about);
+        if let Some(earlier) = earlier {
+            return ByTuple::Flow(earlier.flow_id);
         }
         let is_late = |ended: &Ended| match report.phase {
             // An end tells all of its flow, and a batch that came before is not applied again.
@@ -119,30 +131,73 @@ impl Tuples {
             .filter(|ended| report.first_seen <= ended.last_seen)
             .and_then(|ended| ended.unseen)
             .filter(|counted| counted.min(report.counters) == *counted);
-        ByTuple::New { displaced: None, counted: counted.unwrap_or_default() }
+        ByTuple::New { counted: counted.unwrap_or_default() }
     }
 
-    /// Whether a flow that began at `began` is over already for the tuple's present one.
-    pub(super) fn is_earlier(
-        &self,
+    /// A flow without an id begins, and is put in its place among the open ones of its tuple, of which `current` is the
+    /// present one. Whether it is that from now on.
+    pub(super) fn begin(
+        &mut self,
         open: &FxHashMap<u64, OpenEntry>,
-        current: Option<&u64>,
-        began: Micros,
+        current: Option<u64>,
+        (key, flow_id): (FlowKey, u64),
+        since: Micros,
     ) -> bool {
-        current
-            .and_then(|flow_id| open.get(flow_id))
-            .is_some_and(|entry| is_by_tuple(entry.record.flow_id) && entry.record.first_seen > began)
+        let mut next = self.bound(open, key, since);
+        if let Some(current) = current
+            && let Some(began) = began(open, current)
+        {
+            if began > since {
+                next = Some(next.unwrap_or(began).min(began));
+            } else {
+                self.displace(key, current, since);
+            }
+        }
+        if let Some(next) = next {
+            self.displace(key, flow_id, next);
+        }
+        next.is_none()
     }
 
-    /// A later flow uses the tuple of this one.
-    pub(super) fn displace(&mut self, key: FlowKey, flow_id: u64) {
-        self.displaced.entry(key).or_default().push(flow_id);
+    /// A flow of this tuple began at `since`: those before it were over by then. When the next one began.
+    fn bound(&mut self, open: &FxHashMap<u64, OpenEntry>, key: FlowKey, since: Micros) -> Option<Micros> {
+        let mut next: Option<Micros> = None;
+        for other in self.displaced.get_mut(&key).into_iter().flatten() {
+            match began(open, other.flow_id) {
+                Some(began) if began > since => next = Some(next.unwrap_or(began).min(began)),
+                _ => other.until = other.until.min(since),
+            }
+        }
+        next
+    }
+
+    fn displace(&mut self, key: FlowKey, flow_id: u64, until: Micros) {
+        self.displaced.entry(key).or_default().push(Displaced { flow_id, until });
+    }
+
+    /// One that has ended is known from before a restart. An open one of its tuple that began earlier is not the
+    /// present one, as which it was read.
+    pub(super) fn restore_ended(
+        &mut self,
+        open: &FxHashMap<u64, OpenEntry>,
+        by_key: &mut HashMap<FlowKey, u64>,
+        record: &FlowRecord,
+    ) {
+        self.bound(open, record.key, record.first_seen);
+        if let Some(current) = by_key.get(&record.key).copied()
+            && is_by_tuple(current)
+            && began(open, current).is_some_and(|since| since < record.first_seen)
+        {
+            by_key.remove(&record.key);
+            self.displace(record.key, current, record.first_seen);
+        }
+        self.ended(record, record.last_seen);
     }
 
     /// A flow has ended that was last reported then.
     pub(super) fn closed(&mut self, record: &FlowRecord, reported_at: Micros) {
         if let Some(flows) = self.displaced.get_mut(&record.key) {
-            flows.retain(|flow_id| *flow_id != record.flow_id);
+            flows.retain(|other| other.flow_id != record.flow_id);
             if flows.is_empty() {
                 self.displaced.remove(&record.key);
             }
@@ -172,8 +227,8 @@ impl Tuples {
         }
         self.swept = now;
         let is_gone = |flow_id: u64, entry: &OpenEntry| {
-            let displaced =
-                self.displaced.get(&entry.record.key).is_some_and(|flows| flows.contains(&flow_id));
+            let flows = self.displaced.get(&entry.record.key);
+            let displaced = flows.is_some_and(|flows| flows.iter().any(|other| other.flow_id == flow_id));
             let quiet = match (displaced, entry.record.key.protocol) {
                 (true, _) => DISPLACED_QUIET_US,
                 (false, 6) => TCP_QUIET_US,

@@ -2,6 +2,8 @@
 //!
 //! An enum of our own and not diesel's `MultiConnection`: that one has no `on_conflict` and no multi-row insert.
 
+use std::time::Duration;
+
 use diesel::connection::{
     AnsiTransactionManager, CacheSize, Connection as _, SimpleConnection as _, TransactionManager as _,
 };
@@ -56,7 +58,7 @@ const POSTGRES_WRITE: &str = "SET synchronous_commit = on; SET lock_timeout = '3
 /// read for the first of them. What lists look at is mostly in memory, where a row that an index points at costs no more
 /// than the next one of the table; with the default costs all rows are read of which a tenth is wanted. A query that is
 /// compiled or shared among processes takes longer to begin than most of them to end.
-const POSTGRES_READ: &str = "SET default_transaction_read_only = on; SET statement_timeout = '60s'; \
+const POSTGRES_READ: &str = "SET default_transaction_read_only = on; \
     SET client_min_messages = warning; SET enable_bitmapscan = off; SET jit = off; \
     SET seq_page_cost = 0.1; SET random_page_cost = 0.1; SET max_parallel_workers_per_gather = 0;";
 
@@ -145,14 +147,22 @@ impl Connection {
 
 /// Makes connections for r2d2.
 #[derive(Debug)]
-pub(super) struct ReadConnections(pub(super) DatabaseUrl);
+pub(super) struct ReadConnections {
+    pub(super) url: DatabaseUrl,
+    /// How long Postgres works on a statement.
+    pub(super) statement: Duration,
+}
 
 impl r2d2::ManageConnection for ReadConnections {
     type Connection = Connection;
     type Error = StoreError;
 
     fn connect(&self) -> Result<Connection, StoreError> {
-        Connection::open(&self.0, Purpose::Read)
+        let mut connection = Connection::open(&self.url, Purpose::Read)?;
+        if let Connection::Postgres(c) = &mut connection {
+            c.batch_execute(&format!("SET statement_timeout = {}", self.statement.as_millis()))?;
+        }
+        Ok(connection)
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), StoreError> {

@@ -78,11 +78,22 @@ pub use writer::Writer;
 
 use connection::{Connection, Purpose, ReadConnections};
 
-/// Connections that read at the same time, at most.
-const READERS: u32 = 8;
+/// What those who read may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Connections that read at the same time, at most.
+    pub readers: u32,
+    /// How long a reader waits for a connection.
+    pub patience: Duration,
+    /// How long Postgres works on a statement of a reader's. SQLite knows no such limit.
+    pub statement: Duration,
+}
 
-/// How long a reader waits for a connection.
-const READER_PATIENCE: Duration = Duration::from_secs(5);
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self { readers: 8, patience: Duration::from_secs(5), statement: Duration::from_secs(60) }
+    }
+}
 
 /// A database, whose schema is this program's unless it is only to be copied.
 pub struct Store {
@@ -94,8 +105,13 @@ impl Store {
     /// Opens the database, makes it if there is none (SQLite), and brings its schema up to date. Several
     /// servers may do so at once. A database that a newer program made is refused and left as it is.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open_with(url, ReadLimits::default())
+    }
+
+    /// The same, with other limits for those who read.
+    pub fn open_with(url: &DatabaseUrl, limits: ReadLimits) -> Result<Self, StoreError> {
         Self::migrate(url)?;
-        Ok(Self::as_it_is(url))
+        Ok(Self::reading(url, limits))
     }
 
     /// Opens a database that is there, and changes nothing: one whose schema is another program's is refused.
@@ -107,12 +123,16 @@ impl Store {
     /// For a copy of it, which can be made of any schema.
     #[must_use]
     pub fn as_it_is(url: &DatabaseUrl) -> Self {
+        Self::reading(url, ReadLimits::default())
+    }
+
+    fn reading(url: &DatabaseUrl, limits: ReadLimits) -> Self {
         let pool = r2d2::Pool::builder()
-            .max_size(READERS)
+            .max_size(limits.readers)
             .min_idle(Some(0))
-            .connection_timeout(READER_PATIENCE)
+            .connection_timeout(limits.patience)
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(ReadConnections(url.clone()));
+            .build_unchecked(ReadConnections { url: url.clone(), statement: limits.statement });
         Self { url: url.clone(), reader: Reader::new(url.clone(), pool) }
     }
 

@@ -30,6 +30,7 @@ mod outside;
 mod page;
 mod proxy;
 mod reuse;
+mod snapshots;
 mod traffic;
 mod wait;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         LabTest::new("local::watches_its_own_machine", local::watches_its_own_machine),
         LabTest::new("local::serves_without_the_right_to_watch", local::serves_without_the_right_to_watch),
         LabTest::new("reuse::each_is_a_flow_of_its_own", reuse::each_is_a_flow_of_its_own),
+        LabTest::new("snapshots::the_kernels_table_is_stored", snapshots::the_kernels_table_is_stored),
         LabTest::new("latency::connect_to_event", latency::connect_to_event).alone(),
         LabTest::new("page::follows_a_connection", page::follows_a_connection).needs(&[browser::CHROMIUM]),
         LabTest::new("page::asks_for_a_login_when_its_own_ends", page::asks_for_a_login_when_its_own_ends)

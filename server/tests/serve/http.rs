@@ -1,6 +1,6 @@
 //! The original agent against this server: what it posts is stored once, whatever happens on the way.
 
-use std::{io::Write as _, path::Path, sync::LazyLock, time::Instant};
+use std::{io::Write as _, sync::LazyLock, time::Instant};
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -76,29 +76,37 @@ pub(crate) fn flows(server: &Server) -> Vec<Value> {
     serde_json::from_str::<Value>(&body).unwrap()["items"].as_array().unwrap().clone()
 }
 
-/// The whole capture where it is beside the clone, else the part that is in it.
-fn capture() -> String {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let whole = here.join("../../shared/fixtures/http_batches.jsonl");
-    std::fs::read_to_string(whole)
-        .unwrap_or_else(|_| std::fs::read_to_string(here.join("testdata/http_batches.jsonl")).unwrap())
-}
+/// What the original agent posted on a day, whole.
+const CAPTURE: &str = include_str!("../../testdata/http_batches.jsonl");
+
+/// How many rows must come of it: of flows, drops and counts of questions one for each event, of hashes of names in
+/// what it tells of hosts a raw event each, and of each batch its digest.
+const ROWS: [(&str, usize); 6] = [
+    ("flows", 9),
+    ("open_flows", 130),
+    ("firewall_drops", 52),
+    ("dns_buckets", 803),
+    ("http_batches", 39),
+    ("raw_events", 120),
+];
 
 #[test]
 fn a_capture_of_the_original_agent_counts_once() {
     let server = Server::start();
-    let batches: Vec<String> = capture().lines().map(str::to_owned).collect();
-    assert!(batches.len() > 10);
+    let batches: Vec<String> = CAPTURE.lines().map(str::to_owned).collect();
+    let mut accepted = 0;
     for batch in &batches {
         let events = serde_json::from_str::<Value>(batch).unwrap()["events"].as_array().unwrap().len();
         assert_eq!(taken(&server, batch.as_bytes()), (events as u64, 0), "{batch}");
+        accepted += events;
     }
+    assert_eq!((batches.len(), accepted), (39, 1_126));
     let once = all_rows(&server);
-    for table in
-        ["flows: ", "firewall_drops: ", "dns_buckets: ", "devices: ", "http_batches: ", "raw_events: "]
-    {
-        assert!(once.iter().any(|row| row.starts_with(table)), "nothing in {table}");
-    }
+    let rows_of = |table: &str| {
+        let prefix = format!("{table}: ");
+        once.iter().filter(|row| row.starts_with(&prefix)).count()
+    };
+    assert_eq!(ROWS.map(|(table, _)| (table, rows_of(table))), ROWS);
     for batch in &batches {
         taken(&server, batch.as_bytes());
     }

@@ -14,7 +14,7 @@ use tonic::Request;
 
 use crate::postgres::Cluster;
 
-const TOKEN: &str = "token-of-the-test";
+pub(crate) const TOKEN: &str = "token-of-the-test";
 const EPOCH: u64 = 0xfeed_0000_0000_0001;
 const BATCHES: u64 = 600;
 const FLOWS: u64 = 10;
@@ -23,10 +23,13 @@ const BYTES: u64 = 100;
 /// How long Postgres is away.
 const AWAY: Duration = Duration::from_secs(10);
 
+/// How long a list may take to be refused meanwhile: as long as a reader waits for a connection, and some.
+const REFUSED_WITHIN: Duration = Duration::from_secs(8);
+
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(180);
 
-struct Server {
+pub(crate) struct Server {
     child: Child,
     _data: tempfile::TempDir,
 }
@@ -39,7 +42,7 @@ impl Drop for Server {
     }
 }
 
-fn start(database: &str) -> Server {
+pub(crate) fn start(database: &str) -> Server {
     let data = tempfile::tempdir().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_netmon-server"))
         .args(["serve", "--listen", "127.0.0.1:0", "--database-url", database, "--data"])
@@ -53,7 +56,7 @@ fn start(database: &str) -> Server {
 }
 
 /// Waits for the line that says where it listens.
-fn url_of(server: &mut Server) -> String {
+pub(crate) fn url_of(server: &mut Server) -> String {
     let mut line = String::new();
     BufReader::new(server.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     line.trim()
@@ -134,6 +137,23 @@ async fn agent(url: String, router: &str) {
     panic!("{router} is not acknowledged after {LIMIT:?}");
 }
 
+/// What a server answers, and when.
+fn get(url: &str) -> (u16, Duration) {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT));
+    let begin = Instant::now();
+    let request = ureq::Agent::from(config.build()).get(url);
+    let response = request.header("Authorization", format!("Bearer {TOKEN}")).call().unwrap();
+    (response.status().as_u16(), begin.elapsed())
+}
+
+fn wait_for_status(url: &str, status: u16) {
+    let begin = Instant::now();
+    while get(url).0 != status {
+        assert!(begin.elapsed() < LIMIT, "{url} does not answer {status}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 pub(crate) fn two_servers_outlive_their_postgres(mut cluster: Cluster) {
     let database = cluster.url(&cluster.new_database());
     // Both on the empty database, at once.
@@ -141,6 +161,7 @@ pub(crate) fn two_servers_outlive_their_postgres(mut cluster: Cluster) {
     let urls = servers.each_mut().map(url_of);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let agents: Vec<_> = urls
+        .clone()
         .into_iter()
         .zip(["gw", "attic"])
         .map(|(url, router)| runtime.spawn(async move { agent(url, router).await }))
@@ -154,9 +175,28 @@ pub(crate) fn two_servers_outlive_their_postgres(mut cluster: Cluster) {
         assert!(begin.elapsed() < LIMIT, "nothing arrives");
         std::thread::sleep(Duration::from_millis(10));
     }
+    for url in &urls {
+        assert_eq!(get(&format!("{url}/up")).0, 200);
+    }
     cluster.crash();
-    std::thread::sleep(AWAY);
+    let gone = Instant::now();
+    std::thread::scope(|scope| {
+        for url in &urls {
+            scope.spawn(move || {
+                // As long as the writer has not noticed, it is said to be up.
+                wait_for_status(&format!("{url}/up"), 503);
+                let (status, took) = get(&format!("{url}/api/v1/flows"));
+                assert_eq!(status, 503);
+                assert!(took < REFUSED_WITHIN, "a list was refused after {took:?}");
+                assert_eq!(get(&format!("{url}/up")).0, 503);
+            });
+        }
+    });
+    std::thread::sleep(AWAY.saturating_sub(gone.elapsed()));
     cluster.run().unwrap();
+    for url in &urls {
+        wait_for_status(&format!("{url}/up"), 200);
+    }
     let at_restart = flows();
     assert!(at_restart < sent, "all had arrived before Postgres stopped");
     for agent in agents {

@@ -5,6 +5,7 @@
 
 mod away;
 mod baselines;
+mod capture;
 mod checks;
 mod commands;
 mod commits;
@@ -17,6 +18,7 @@ mod failures;
 mod flows;
 mod hosts;
 mod imports;
+mod limits;
 mod million;
 mod model;
 mod orders;
@@ -97,7 +99,8 @@ const STORIES: &[(&str, Story)] = stories![
     flows::a_large_commit_is_whole,
     hosts::names_are_asked_for_in_turn,
     hosts::whois_is_kept,
-    model::sums_agree_whatever_happens,
+    model::streams_are_counted_to_the_byte,
+    model::posts_are_counted_to_the_byte,
     orders::answers_are_sorted,
     orders::drops_are_sorted,
     orders::what_comes_in_moves_no_page,
@@ -137,6 +140,8 @@ const STORIES: &[(&str, Story)] = stories![
 
 /// Stories about Postgres alone.
 const POSTGRES_STORIES: &[(&str, Story)] = stories![
+    capture::the_original_agents_day_counts_once,
+    limits::a_reader_waits_no_longer_than_it_may,
     imports::it_tells_how_far_it_is,
     imports::keys_of_all_kinds_are_gone_through,
     imports::it_refuses_what_it_cannot_copy,
