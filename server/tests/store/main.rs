@@ -93,6 +93,7 @@ const STORIES: &[(&str, Story)] = stories![
     flows::a_large_commit_is_whole,
     hosts::names_are_asked_for_in_turn,
     hosts::whois_is_kept,
+    hosts::a_text_is_looked_for_in_all_that_is_known,
     model::sums_agree_whatever_happens,
     reads::pages_join_without_holes,
     reads::filters_narrow,

@@ -20,6 +20,15 @@ impl Position {
         Self { key: 0, id }
     }
 
+    pub(super) fn new(key: i64, id: i64) -> Self {
+        Self { key, id }
+    }
+
+    /// What the last row is sorted by, in lists that are sorted by a column of 64 bits.
+    pub(super) fn number(self) -> i64 {
+        self.key
+    }
+
     /// The id of the last row, for lists that are not the database's.
     #[must_use]
     pub fn id(self) -> i64 {

@@ -76,6 +76,7 @@ pub(in crate::web) async fn export<L: Listing>(
         let asked = params.clone();
         app.read(move |reader| Ok((asked.filter(reader, now)?, reader.clone()))).await?
     };
+    let filter = L::with_known(filter, &app.enrichment);
     let (chunks, body) = mpsc::channel(2);
     let work = Work::<L> {
         reader,
