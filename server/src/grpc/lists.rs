@@ -1,17 +1,20 @@
 //! The console's lists: requests to filters, rows to messages.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Debug;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netmon_proto::v1;
 use tonic::Status;
 
+use super::values::{self, address, direction, failed, number, router, text, time, wrong};
 use crate::{
     cursor,
-    domain::{Direction, End, Hook, Micros, RouterId},
+    domain::{End, Hook},
+    enrich::Enrichment,
     store::{
         Count, DeviceFilter, DeviceRow, DnsFilter, DnsRow, DropFilter, DropRow, FlowFilter, FlowRow,
-        FlowSort, FlowText, Page, PageOf, Reader, StoreError,
+        FlowText, Page, PageOf, Reader, StoreError,
     },
 };
 
@@ -20,8 +23,6 @@ const DEFAULT_SIZE: u32 = 50;
 pub(super) const MAX_SIZE: u32 = 1_000;
 /// Counting rows stops here: nobody reads further, and it must not cost more than the list.
 const COUNT_LIMIT: u32 = 10_000;
-/// Longer than any name in the DNS.
-const MAX_TEXT: usize = 300;
 
 /// A list of the console: its request knows its filter and how rows are told.
 pub(super) trait List: Debug + Clone {
@@ -34,14 +35,19 @@ pub(super) trait List: Debug + Clone {
     /// Which part is wanted; what remains is what a token belongs to.
     fn take_page(&mut self) -> Option<v1::PageRequest>;
     fn filter(&self, reader: &Reader) -> Result<Self::Filter, Status>;
+    /// The same filter, which looks at what is known from elsewhere, too.
+    fn with_known(filter: Self::Filter, _known: &Arc<Enrichment>) -> Self::Filter {
+        filter
+    }
     fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
     fn count(reader: &Reader, filter: &Self::Filter, limit: u32) -> Result<Count, StoreError>;
-    fn entry(row: Self::Row) -> Self::Entry;
+    fn entry(row: Self::Row, known: &Enrichment) -> Self::Entry;
 }
 
 /// Reads a page and counts. Blocks.
 pub(super) fn answer<L: List>(
     reader: &Reader,
+    known: &Arc<Enrichment>,
     mut request: L,
 ) -> Result<(Vec<L::Entry>, v1::PageInfo), Status> {
     let asked = request.take_page().unwrap_or_default();
@@ -59,14 +65,14 @@ pub(super) fn answer<L: List>(
             )
         })?)
     };
-    let filter = request.filter(reader)?;
+    let filter = L::with_known(request.filter(reader)?, known);
     let limit = usize::try_from(size).unwrap_or(usize::MAX);
     let page = L::page(reader, &filter, Page { before, limit }).map_err(failed)?;
     let count = L::count(reader, &filter, COUNT_LIMIT).map_err(failed)?;
     let next = page.next.map(|place| cursor::encode(L::NAME, &request, place));
     let info =
         v1::PageInfo { next_token: next.unwrap_or_default(), total: count.total, total_capped: count.capped };
-    Ok((page.items.into_iter().map(L::entry).collect(), info))
+    Ok((page.items.into_iter().map(|row| L::entry(row, known)).collect(), info))
 }
 
 impl List for v1::ListDevicesRequest {
@@ -97,13 +103,16 @@ impl List for v1::ListDevicesRequest {
         reader.count_devices(filter, limit)
     }
 
-    fn entry(row: DeviceRow) -> v1::Device {
+    fn entry(row: DeviceRow, known: &Enrichment) -> v1::Device {
         v1::Device {
             id: row.id,
             router_id: row.router_name,
             address: row.address.to_string(),
             first_seen_us: row.first_seen,
             last_seen_us: row.last_seen,
+            name: row.name.unwrap_or_default(),
+            mac: row.mac.map(|mac| hardware_address(&mac)).unwrap_or_default(),
+            vendor: row.mac.and_then(|mac| known.vendors.find(mac)).unwrap_or_default(),
         }
     }
 }
@@ -132,7 +141,7 @@ impl List for v1::ListFlowsRequest {
             from: time(self.from_us),
             to: time(self.to_us),
             text: text("domain_part", &self.domain_part)?.map(FlowText::Name),
-            sort: order(self.order)?,
+            sort: values::flow_order(self.order)?,
         })
     }
 
@@ -144,7 +153,7 @@ impl List for v1::ListFlowsRequest {
         reader.count_flows(filter, limit)
     }
 
-    fn entry(row: FlowRow) -> v1::FlowEntry {
+    fn entry(row: FlowRow, _known: &Enrichment) -> v1::FlowEntry {
         let flow = row.flow;
         let (tuple, counters, before) = (flow.key.tuple, flow.counters, flow.before);
         let name = flow.name.as_ref();
@@ -213,7 +222,7 @@ impl List for v1::ListDnsRequest {
         reader.count_dns(filter, limit)
     }
 
-    fn entry(row: DnsRow) -> v1::DnsEntry {
+    fn entry(row: DnsRow, _known: &Enrichment) -> v1::DnsEntry {
         let records = row.answers.into_iter().map(|answer| v1::DnsEntryRecord {
             name: answer.name,
             r#type: answer.kind.unsigned_abs(),
@@ -276,7 +285,7 @@ impl List for v1::ListDropsRequest {
         reader.count_drops(filter, limit)
     }
 
-    fn entry(row: DropRow) -> v1::DropEntry {
+    fn entry(row: DropRow, _known: &Enrichment) -> v1::DropEntry {
         v1::DropEntry {
             id: row.id,
             router_id: row.router_name,
@@ -292,75 +301,13 @@ impl List for v1::ListDropsRequest {
             protocol: row.protocol.unsigned_abs().into(),
             length: figure(row.length),
             left_out: figure(row.left_out),
+            tcp_flags: row.tcp_flags.map(|flags| flags.unsigned_abs().into()),
+            icmp_type: row.icmp_type.map(|kind| kind.unsigned_abs().into()),
+            icmp_code: row.icmp_code.map(|code| code.unsigned_abs().into()),
+            src_mac: row.src_mac.as_deref().map(hardware_address).unwrap_or_default(),
+            nflog_group: row.nflog_group.unsigned_abs(),
         }
     }
-}
-
-pub(super) fn wrong(field: &str, value: impl Display, expected: &str) -> Status {
-    Status::invalid_argument(format!("{field}: {value} was given, expected {expected}"))
-}
-
-pub(super) fn failed(error: StoreError) -> Status {
-    Status::unavailable(error.to_string())
-}
-
-/// The id of a router that is named.
-pub(super) fn router(reader: &Reader, name: &str) -> Result<Option<RouterId>, Status> {
-    let Some(name) = text("router_id", name)? else { return Ok(None) };
-    match reader.router_id(&name).map_err(failed)? {
-        None => Err(wrong("router_id", name, "a router that has reported")),
-        known => Ok(known),
-    }
-}
-
-fn address(field: &str, text: &str) -> Result<Option<IpAddr>, Status> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| wrong(field, format!("{text:?}"), "an IPv4 or IPv6 address"))
-}
-
-/// A text to look for; names of routers, which are told apart by case, are the callers' own.
-fn text(field: &str, text: &str) -> Result<Option<String>, Status> {
-    if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
-        let expected = format!("at most {MAX_TEXT} bytes without control characters");
-        return Err(wrong(field, format!("{} bytes", text.len()), &expected));
-    }
-    let folded = if field == "router_id" { text.to_owned() } else { text.to_lowercase() };
-    Ok(Some(folded).filter(|text| !text.is_empty()))
-}
-
-fn number<T: TryFrom<u32>>(field: &str, value: Option<u32>) -> Result<Option<T>, Status> {
-    let limit = (1_u64 << (8 * size_of::<T>())) - 1;
-    value
-        .map(|value| T::try_from(value).map_err(|_| wrong(field, value, &format!("0 to {limit}"))))
-        .transpose()
-}
-
-pub(super) fn time(time: Micros) -> Option<Micros> {
-    Some(time).filter(|time| *time != 0)
-}
-
-fn direction(number: i32) -> Result<Option<Direction>, Status> {
-    Ok(Some(match v1::Direction::try_from(number) {
-        Ok(v1::Direction::Unspecified) => return Ok(None),
-        Ok(v1::Direction::Out) => Direction::Out,
-        Ok(v1::Direction::In) => Direction::In,
-        Ok(v1::Direction::Lan) => Direction::Lan,
-        Ok(v1::Direction::Local) => Direction::Local,
-        Ok(v1::Direction::Forward) => Direction::Forward,
-        Err(_) => return Err(wrong("direction", number, "a netmon.v1.Direction")),
-    }))
-}
-
-fn order(number: i32) -> Result<FlowSort, Status> {
-    Ok(match v1::FlowOrder::try_from(number) {
-        Ok(v1::FlowOrder::Unspecified) => FlowSort::Newest,
-        Ok(v1::FlowOrder::Bytes) => FlowSort::Bytes,
-        Ok(v1::FlowOrder::LastSeen) => FlowSort::LastSeen,
-        Ok(v1::FlowOrder::Duration) => FlowSort::Duration,
-        Err(_) => return Err(wrong("order", number, "a netmon.v1.FlowOrder")),
-    })
 }
 
 /// What is stored is never negative.
@@ -370,4 +317,8 @@ pub(super) fn figure(figure: i64) -> u64 {
 
 fn shown(address: Option<IpAddr>) -> String {
     address.map_or_else(String::new, |address| address.to_string())
+}
+
+fn hardware_address(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }

@@ -3,7 +3,8 @@
 use netmon_proto::v1;
 use tonic::Status;
 
-use super::lists::{MAX_SIZE, failed, figure, router, time, wrong};
+use super::lists::{MAX_SIZE, figure};
+use super::values::{failed, router, time, wrong};
 use crate::{
     domain::Micros,
     enrich,

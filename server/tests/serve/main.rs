@@ -9,7 +9,10 @@ mod http;
 mod lists;
 mod malformed;
 mod manager;
+#[path = "../support/mmdb.rs"]
+mod mmdb;
 mod original;
+mod pages;
 mod pressure;
 mod resend;
 mod server;
