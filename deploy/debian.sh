@@ -18,6 +18,21 @@ packed() { install -d "$(dirname "$2")" && gzip -9n <"$1" >"$2" && chmod 644 "$2
 # The oldest glibc that has all that a program asks for.
 glibc() { objdump -T "$1" | sed -n 's/.*GLIBC_\([0-9.]*\)).*/\1/p' | sort -V | tail -1; }
 
+# A program for another processor, or one without a C library, would make a package that nobody can use.
+fits() {
+    local program=$1 arch=$2 machine
+    # e_machine of elf.h, of a file whose bytes are in the order of both processors.
+    machine=$(od -An -tu2 --endian=little -j18 -N2 "$program" | tr -d ' ')
+    case $arch:$machine in
+    amd64:62 | arm64:183) ;;
+    *)
+        echo "debian.sh: $program: expected a program for $arch" >&2
+        return 1
+        ;;
+    esac
+    [ -n "$(glibc "$program")" ] || { echo "debian.sh: $program: expected a program that is linked with glibc" >&2; return 1; }
+}
+
 documents() {
     local name=$1 root=$2 doc=$2/usr/share/doc/$1
     put 644 "deploy/debian/$name.README.Debian" "$doc/README.Debian"
@@ -110,5 +125,6 @@ for each; do
         exit 2
         ;;
     esac
+    for name in netmon-agent netmon-server; do fits "$from/$name" "$arch"; done
     for name in netmon-agent netmon-server; do pack "$name" "$arch" "$from"; done
 done

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds a release into dist/ (or NETMON_DIST): packages for OpenWrt and Debian, static agents, and SHA256SUMS.
 #
-#   deploy/release.sh
+#   deploy/release.sh [PART...]     a part of it, of x86_64 aarch64 armv7 mipsel mips (static, for OpenWrt) and
+#                                   amd64 arm64 (for Debian; amd64=DIRECTORY packs the programs that are there)
 #
 # Needs what openwrt/build.sh and deploy/build.sh need. Every version is that of Cargo.toml.
 set -euo pipefail
@@ -9,8 +10,21 @@ cd "$(dirname "$0")/.."
 . deploy/version.sh
 
 dist=$(realpath -m "${NETMON_DIST:-dist}")
-targets="x86_64 aarch64 armv7 mipsel mips"
 base=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+static=${NETMON_OUT:-$base/openwrt}
+[ $# -gt 0 ] || set -- x86_64 aarch64 armv7 mipsel mips amd64 arm64
+targets=() build=() debian=()
+for part; do
+    case $part in
+    x86_64 | aarch64 | armv7 | mipsel | mips) targets+=("$part") ;;
+    amd64 | arm64) build+=("$part") debian+=("$part=$base/debian/$part") ;;
+    amd64=* | arm64=*) debian+=("$part") ;;
+    *)
+        echo "release.sh: $part: expected nothing, or some of x86_64 aarch64 armv7 mipsel mips amd64 arm64" >&2
+        exit 2
+        ;;
+    esac
+done
 
 # The one version that is written a second time, for OpenWrt's own build system.
 grep -qx "PKG_VERSION:=$version" openwrt/Makefile ||
@@ -21,13 +35,16 @@ if [ -e "$dist" ] && [ -n "$(ls -A "$dist")" ]; then
 fi
 mkdir -p "$dist"
 
-# shellcheck disable=SC2086
-NETMON_OUT=$base/openwrt openwrt/build.sh $targets
-NETMON_OUT=$base/debian deploy/build.sh amd64 arm64
-NETMON_OUT=$base/openwrt NETMON_DIST=$dist openwrt/package.sh all
-NETMON_DIST=$dist deploy/debian.sh "amd64=$base/debian/amd64" "arm64=$base/debian/arm64"
-for target in $targets; do
-    install -m 755 "$base/openwrt/$target/netmon-agent" "$dist/netmon-agent-$version-$target"
-done
-(cd "$dist" && sha256sum -- * >"$base/SHA256SUMS" && mv "$base/SHA256SUMS" .)
+if [ ${#targets[@]} -gt 0 ]; then
+    NETMON_OUT=$static openwrt/build.sh "${targets[@]}"
+    NETMON_OUT=$static NETMON_DIST=$dist openwrt/package.sh "${targets[@]}"
+    for target in "${targets[@]}"; do
+        install -m 755 "$static/$target/netmon-agent" "$dist/netmon-agent-$version-$target"
+    done
+fi
+[ ${#build[@]} -eq 0 ] || NETMON_OUT=$base/debian deploy/build.sh "${build[@]}"
+[ ${#debian[@]} -eq 0 ] || NETMON_DIST=$dist deploy/debian.sh "${debian[@]}"
+sums=$(mktemp)
+trap 'rm -f "$sums"' EXIT
+(cd "$dist" && sha256sum -- * >"$sums" && install -m 644 "$sums" SHA256SUMS)
 cat "$dist/SHA256SUMS"

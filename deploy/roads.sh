@@ -24,11 +24,11 @@ road() {
     else
         cat >&2 <<EOF
 $0: nothing here can build for $1. One of these makes it possible:
-  rustup target add $1      (not for mips and mipsel)
-      and python3 -m pip install --target $tools $zig_tools
+  rustup target add $1      (not for mips and mipsel), and the two lines at the end
   Docker, and cargo install cross
-  on Debian 12 and later: apt-get install rustc-web cargo-web rust-web-src
-      and python3 -m pip install --target $tools $zig_tools
+  on Debian 12 and later: apt-get install rustc-web cargo-web rust-web-src, and these:
+    apt-get install python3-pip file make perl binutils
+    python3 -m pip install --target $tools $zig_tools
 EOF
         return 1
     fi

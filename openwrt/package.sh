@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Packs what openwrt/build.sh built: an .ipk for OpenWrt 24.10 and earlier, and an .apk for 25.12 and later.
 #
-#   openwrt/package.sh all | ARCH...     of the names that `opkg print-architecture` or `apk --print-arch` prints
+#   openwrt/package.sh all | ARCH... | TARGET...
+#
+# ARCH is a name that `opkg print-architecture` or `apk --print-arch` prints, TARGET one of openwrt/build.sh: it stands for
+# all names that its program runs on.
 #
 # No SDK: GNU tar and gzip make the .ipk, apk-tools (version 3, where it is on the PATH) the .apk. The same program
 # gives the same bytes. The packages go to NETMON_DIST, by default target/dist.
@@ -28,7 +31,7 @@ target() {
     mipsel_24kc) echo mipsel ;;
     mips_24kc) echo mips ;;
     *)
-        echo "package.sh: $1: expected all or one of" $all >&2
+        echo "package.sh: $1: expected all, a target of build.sh, or one of" $all >&2
         return 2
         ;;
     esac
@@ -42,12 +45,15 @@ archive() {
 
 stage_files() {
     local root=$1 program=$2
-    install -d -m 755 "$root" "$root"/{etc,etc/config,etc/init.d,lib,lib/upgrade,lib/upgrade/keep.d,usr,usr/sbin}
+    install -d -m 755 "$root" "$root"/{etc,etc/config,etc/init.d,lib,lib/upgrade,lib/upgrade/keep.d}
+    install -d -m 755 "$root"/{usr,usr/sbin,usr/share}
     install -d -m 700 "$root/etc/netmon-agent"
     install -m 755 "$program" "$root/usr/sbin/netmon-agent"
     install -m 755 openwrt/files/netmon-agent.init "$root/etc/init.d/netmon-agent"
     # It holds the token.
     install -m 600 openwrt/files/netmon-agent.config "$root/etc/config/netmon-agent"
+    # "uci commit" writes the one above anew, without its comments. No directory of its own: opkg leaves those behind.
+    install -m 644 openwrt/files/netmon-agent.config "$root/usr/share/netmon-agent.options"
     install -m 644 openwrt/files/netmon-agent.keep "$root/lib/upgrade/keep.d/netmon-agent"
 }
 
@@ -124,9 +130,21 @@ make_apk() {
         --script "post-upgrade:$work/scripts/post-upgrade" --files "$root" --output "$out"
 }
 
-[ $# -gt 0 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 [ "$1" != all ] || set -- $all
-for arch; do target "$arch" >/dev/null; done
+names=()
+for word; do
+    case $word in
+    aarch64 | armv7 | mipsel | mips)
+        for arch in $all; do [ "$(target "$arch")" != "$word" ] || names+=("$arch"); done
+        ;;
+    *)
+        target "$word" >/dev/null
+        names+=("$word")
+        ;;
+    esac
+done
+set -- "${names[@]}"
 mkdir -p "$dist"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,7 +5,8 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 3] = ["netmon/v1/events.proto", "netmon/v1/collector.proto", "netmon/v1/console.proto"];
+const FILES: [&str; 4] =
+    ["netmon/v1/events.proto", "netmon/v1/collector.proto", "netmon/v1/console.proto", "netmon/v1/top.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("proto");

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use crate::{
     config::{Config, DnsLogKind, TransportKind},
     conntrack::{Monitor, MonitorError, sysctl},
-    host, identity, rights,
+    host, identity, metrics, nflog, rights,
     transport::{TransportConfig, Unanswered},
 };
 
@@ -149,12 +149,9 @@ fn check_nflog(config: &Config, findings: &mut Findings) {
         findings.poor("nflog", "no nflog_groups: what the firewall drops is not reported");
         return;
     }
-    // It is there when the module nfnetlink_log is loaded or built in.
-    if Path::new("/proc/net/netfilter/nfnetlink_log").exists() {
-        findings.right("nflog", format!("nfnetlink_log is there, groups to listen to: {groups}"));
-    } else {
-        let remedy = "load the module nfnetlink_log (OpenWrt: opkg install kmod-nfnetlink-log)";
-        findings.wrong("nflog", format!("the kernel does not offer NFLOG: {remedy}"));
+    match nflog::probe() {
+        Ok(()) => findings.right("nflog", format!("nfnetlink_log is there, groups to listen to: {groups}")),
+        Err(error) => findings.wrong("nflog", error.to_string()),
     }
 }
 
@@ -279,7 +276,7 @@ async fn check_metrics(config: &Config, findings: &mut Findings) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             findings.right("metrics", format!("{bind} is in use, by an agent that runs, it is hoped"));
         }
-        Err(error) => findings.poor("metrics", format!("{bind}: {error}; set metrics_bind")),
+        Err(error) => findings.poor("metrics", format!("{bind}: {error}{}", metrics::remedy(&error))),
     }
 }
 

@@ -49,6 +49,10 @@ module, netmon_agent::transport=debug,info.
 Watching connections needs root or CAP_NET_ADMIN.
 ";
 
+/// How many names are looked up at a time, each on a thread of its own: where nobody answers, one lookup outlasts
+/// the attempts after it.
+const LOOKUPS: usize = 4;
+
 /// What a mistake of the user's ends with; 1 is for what goes wrong later.
 const USAGE: u8 = 2;
 
@@ -170,12 +174,13 @@ fn work(task: Task, config: Config, file: &File, replay: Option<&Path>) -> ExitC
     {
         warn!(%error, "cannot give up rights that are not needed; going on with them");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit_code(Err(anyhow::Error::new(error).context("cannot start"))),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         if task == Task::Doctor {
             return match doctor(&config, io::stdout().lock()).await {
                 Ok(true) => ExitCode::SUCCESS,
@@ -187,7 +192,10 @@ fn work(task: Task, config: Config, file: &File, replay: Option<&Path>) -> ExitC
             Some(recording) => play(task, &config, recording).await,
             None => watch(task, config, file).await,
         })
-    })
+    });
+    // Not by dropping it: that waits for the C library, which waits for an answer to the name of a server.
+    runtime.shutdown_background();
+    code
 }
 
 async fn play(task: Task, config: &Config, recording: &Path) -> anyhow::Result<()> {

@@ -180,6 +180,22 @@ async fn a_server_that_never_acknowledges_is_left() {
 }
 
 #[tokio::test]
+async fn a_server_that_never_acknowledges_is_left_for_the_next() {
+    let (dir, server, running) = start().await;
+    let (_, bad, bad_running) = start().await;
+    for _ in 0..1000 {
+        bad.behave(Behaviour::HangAfterWelcome);
+    }
+    let mut config = config(vec![bad_running.url(), running.url()]);
+    config.ack_timeout = Duration::from_millis(300);
+    let mut agent = Agent::new(dir.path(), 7, config);
+    agent.append(1..=2);
+    agent.until_drained().await;
+    assert_eq!((server.ids(), bad.ids()), (vec![1, 2], vec![]));
+    assert_eq!(agent.failures(), BTreeMap::from([("timeout", 1)]));
+}
+
+#[tokio::test]
 async fn a_port_that_accepts_and_says_nothing_is_left() {
     let (dir, server, running) = start().await;
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("bound");

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Installs the packages in a copy of a clean root, upgrades, removes and purges them, and looks at the units.
 
-    debian.py ROOT AGENT.deb SERVER.deb              ROOT: what debootstrap --include=adduser,systemd made
+    debian.py ROOT AGENT.deb SERVER.deb [OTHER.deb...]   ROOT: what debootstrap made, with adduser, systemd,
+                                                         logrotate and dnsmasq-base; OTHER: for lintian alone
     debian.py --self-test ROOT AGENT.deb SERVER.deb  break a package in each way and see that it is noticed
 
-Needs root, unshare, dpkg-deb and lintian; nft and iptables-restore for the examples of rules.
+Needs root, unshare, dpkg-deb, lintian, ip and dig; nft and iptables-restore for the examples of rules.
 """
 
 import hashlib
@@ -16,74 +17,13 @@ import subprocess
 import sys
 import tempfile
 
+import rotation
+from clean_root import Defect, Root, expect, run
+
 # Exposure of a unit, by `systemd-analyze security`.
 MOST = {"netmon-agent": 3.0, "netmon-server": 2.0}
 PROGRAMS = {"netmon-agent": "/usr/sbin/netmon-agent", "netmon-server": "/usr/bin/netmon-server"}
 ENABLED = "etc/systemd/system/multi-user.target.wants"
-# What dpkg and adduser keep for themselves.
-KEPT = re.compile(
-    r"(var/lib/dpkg|var/log|var/cache|proc|run|tmp)(/|$)"
-    r"|etc/((passwd|group|shadow|gshadow|subuid|subgid)-?|\.pwd\.lock)$"
-)
-
-
-class Defect(Exception):
-    """What a package does otherwise than it should."""
-
-
-def expect(found, expected, what):
-    if found != expected:
-        raise Defect(f"{what}: expected {expected!r}, found {found!r}")
-
-
-def run(*command, **options):
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
-    if done.returncode != 0:
-        raise Defect(f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
-
-
-class Root:
-    """A root of its own, that is thrown away."""
-
-    def __init__(self, template):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix="netmon-debian-"))
-        run("cp", "-a", "--reflink=auto", f"{template}/.", self.path)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        shutil.rmtree(self.path)
-
-    def do(self, *command):
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        return run("unshare", "-mpf", f"--root={self.path}", "--mount-proc", *command, env=environment)
-
-    def install(self, *packages):
-        for package in packages:
-            shutil.copy(package, self.path / "tmp")
-        # Without a terminal nobody can answer: an edited configuration must be kept all the same.
-        return self.do("dpkg", "--force-confdef", "-i", *(f"/tmp/{os.path.basename(package)}" for package in packages))
-
-    def tree(self):
-        found = {}
-        for directory, directories, files in os.walk(self.path):
-            for name in directories + files:
-                path = pathlib.Path(directory, name)
-                inside = str(path.relative_to(self.path))
-                if not KEPT.match(inside):
-                    found[inside] = (path.lstat().st_mode, path.lstat().st_uid, path.lstat().st_gid)
-        return found
-
-    def mode(self, inside):
-        """The mode, the owner and the group of a file, as a person would read them."""
-        return self.do("stat", "-c", "%a %U:%G", inside).strip()
-
-    def accounts(self):
-        files = [(self.path / "etc" / name).read_text() for name in ("passwd", "group")]
-        return {line.split(":")[0] for text in files for line in text.splitlines()}
 
 
 def changed(package, directory, version, change):
@@ -196,16 +136,18 @@ def test_removal(root, before, accounts):
     expect(root.accounts(), accounts, "accounts after a purge")
 
 
-def check(template, packages):
+def check(template, every):
+    packages = every[:2]
     with Root(template) as root, tempfile.TemporaryDirectory() as directory:
         before, accounts = root.tree(), root.accounts()
         root.install(*packages)
         test_installation(root)
         test_units(root)
         test_rules(root)
+        rotation.test_rotation(root)
         test_upgrades(root, packages, directory)
         test_removal(root, before, accounts)
-    test_lintian(packages)
+    test_lintian(every)
 
 
 def edit(inside, old, new):
@@ -236,6 +178,9 @@ BREAKS = {
     "a spool in memory: Runtime": edit(UNIT, "DirectoryPreserve=yes", "DirectoryPreserve=no"),
     "accounts after a purge": edit("DEBIAN/postrm", "deluser --system", ": deluser --system"),
     "unknown-section": edit("DEBIAN/control", "Section: net", "Section: nets"),
+    "the log after a rotation": edit(rotation.EXAMPLE, "create 0640 dnsmasq adm", "create 0640 dnsmasq root"),
+    "the logs that are kept": edit(rotation.EXAMPLE, "kill -USR2", ": -USR2"),
+    "s: the agent tells of an answer": edit(rotation.EXAMPLE, "-m 640 -o dnsmasq", "-m 600 -o dnsmasq"),
     "nft": edit("usr/share/doc/netmon-agent/examples/nftables/netmon.nft", "group 10", "group ten"),
 }
 

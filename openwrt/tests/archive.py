@@ -17,6 +17,7 @@ MODES = {
     "./etc/config/netmon-agent": 0o600,
     "./lib/upgrade/keep.d/netmon-agent": 0o644,
     "./etc/netmon-agent": 0o700,
+    "./usr/share/netmon-agent.options": 0o644,
 }
 SCRIPTS = ("./postinst", "./prerm")
 FORBIDDEN = ("./tmp", "./var", "./dev", "./proc", "./sys")
@@ -87,6 +88,10 @@ def check(package):
         elif member.mode != mode:
             defects.append(f"data: {path} has the mode {member.mode:o}, not {mode:o}")
     defects.extend(f"data: {path} is missing" for path in MODES if path not in files)
+    # What "uci commit" takes out of the one is still in the other.
+    bodies = {files.get(path, (None, None))[1] for path in ("./etc/config/netmon-agent", "./usr/share/netmon-agent.options")}
+    if len(bodies) != 1:
+        defects.append("data: the options are not explained as in the configuration")
 
     for script in SCRIPTS:
         if script not in control:
@@ -154,6 +159,10 @@ BREAKS = {
         tarfile.GNU_FORMAT,
     ),
     "has the mode 700, not 755": (lambda files, _: setattr(files["./etc"][0], "mode", 0o700), tarfile.GNU_FORMAT),
+    "not explained as in the configuration": (
+        lambda files, _: replace(files, "./usr/share/netmon-agent.options", b"# other words\n"),
+        tarfile.GNU_FORMAT,
+    ),
     "is not in the data": (
         lambda _, control: replace(control, "./conffiles", b"/etc/config/other\n"),
         tarfile.GNU_FORMAT,

@@ -25,6 +25,7 @@ table inet fw4 {
         iifname "lo" accept
         ct state established,related accept
         iifname "wan0" jump input_wan
+        iifname "lan0" accept
         jump handle_reject
     }
     chain forward {

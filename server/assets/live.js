@@ -89,10 +89,23 @@
     tick();
   }
 
+  // Begins anew where the page is to be had, or a login is asked for.
+  function again() {
+    const later = () => setTimeout(again, 5000);
+    fetch(location.href).then((answer) => {
+      if (answer.ok || answer.status === 401) location.reload();
+      else later();
+    }, later);
+  }
+
   const source = new EventSource(`/live/events${location.search}`);
   source.addEventListener("flows", (event) => apply(JSON.parse(event.data)));
   source.addEventListener("open", () => { link.textContent = ""; });
-  source.addEventListener("error", () => { link.textContent = "· the server does not answer, trying again"; });
+  source.addEventListener("error", () => {
+    link.textContent = "· the server does not answer, trying again";
+    // Whatever is answered but 200 ends it for good.
+    if (source.readyState === EventSource.CLOSED) setTimeout(again, 5000);
+  });
   setInterval(tick, 1000);
   tick();
 })();

@@ -158,6 +158,7 @@ fn questions(reader: &Reader, times: usize, bare_ms: f64) {
             top([TopBy::Device, TopBy::Host, TopBy::Service][turn % 3], span)(reader, turn)
         }
     };
+    let router = reader.router_id("gw").ok().flatten().expect("the router of the sample");
     let (top_hour, top_day, top_month) = (top_of(HOUR), top_of(24 * HOUR), top_of(30 * 24 * HOUR));
     let rows: [(&str, f64, Ask<'_>); 13] = [
         ("latest 50", 20.0, &|reader, _| list(reader, &any())),
@@ -182,7 +183,8 @@ fn questions(reader: &Reader, times: usize, bare_ms: f64) {
         ("top 10 by bytes over 30 d", 50.0, &top_month),
         ("minutes of a device's day", 50.0, &|reader, turn| {
             let address = sample::ip(&format!("192.168.1.{}", turn_of(turn)));
-            reader.device_minutes(address, now - 24 * HOUR, now).map(drop)
+            let device = reader.device_at(router, address)?.expect("a device of the sample");
+            reader.device_minutes(device, now - 24 * HOUR, now).map(drop)
         }),
         ("flows of 24 h by bytes (no goal)", f64::INFINITY, &|reader, _| {
             let sort = netmon_server::store::FlowSort::Bytes;

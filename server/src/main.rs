@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         }
         Command::Maintain(command) => return commands::run(command),
     };
-    let options = match args.resolve() {
+    let options = match args.resolve_to_serve() {
         Ok(options) => options,
         Err(error) => {
             eprintln!("netmon-server: {error}");

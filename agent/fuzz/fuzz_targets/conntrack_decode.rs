@@ -1,7 +1,5 @@
 //! Any bytes, read as one datagram of the kernel: no panic in the decoders, and none in the flow table
 //! that takes what they made of it; what the table reports is a flow that the server can take.
-//!
-//! Seeds: `cargo +nightly fuzz run conntrack_decode fuzz/corpus/conntrack_decode testdata`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -33,7 +33,9 @@ fuzz_target!(|data: &[u8]| {
     let ended = stats.answered + stats.unanswered + stats.repeated + stats.truncated;
     assert_eq!(stats.questions, ended, "{stats:?}");
     for response in out {
-        assert!(matches!(response.client_ip.len(), 4 | 16) && matches!(response.resolver_ip.len(), 0 | 4 | 16));
+        assert!(
+            matches!(response.client_ip.len(), 4 | 16) && matches!(response.resolver_ip.len(), 0 | 4 | 16)
+        );
         assert!(name_is_right(&response.name) && response.r#type <= 65_535 && response.rcode < 4096);
         assert!(!response.cached || response.resolver_ip.is_empty());
         assert!(response.answers.len() <= 128);

@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+pub use values::shown;
+
 use crate::{conntrack::MonitorConfig, transport::Fingerprint};
 
 /// Where the file is unless the command line says otherwise.

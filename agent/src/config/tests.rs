@@ -2,6 +2,8 @@ use insta::assert_snapshot;
 
 use super::*;
 
+mod shipped;
+
 const REQUIRED: &str = "router_id: home\nserver_url: http://192.168.1.2:3000\nauth_token: t0psecret\n";
 
 fn refused(text: &str) -> String {
@@ -148,34 +150,4 @@ fn what_is_not_yaml_is_refused_with_its_line() {
 fn a_file_that_cannot_be_read_is_named() {
     let error = Config::load(Path::new("/does/not/exist.yaml")).expect_err("no file");
     assert_snapshot!(error, @"/does/not/exist.yaml: cannot read it: No such file or directory (os error 2)");
-}
-
-#[test]
-fn the_example_file_is_right_and_complete() {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/netmon-agent.example.yaml"));
-    let config = Config::load(path).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.notes, Vec::<String>::new(), "the example sets nothing that has no effect");
-
-    // Commented-out keys show defaults: with all of them in force nothing changes.
-    let text = std::fs::read_to_string(path).expect("the example");
-    let in_force: String = text
-        .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    let all = Config::parse(path, &in_force).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(Config { notes: Vec::new(), ..all }, config);
-    // Another name of a key, or no effect.
-    let left_out = [
-        "server_urls",
-        "rails_base_url",
-        "http_retry_max",
-        "http_flush_workers",
-        "spool_replay_interval",
-        "conntrack_workers",
-        "conntrack_event_buffer",
-    ];
-    for key in read::KEYS.iter().filter(|key| !left_out.contains(key)) {
-        assert!(in_force.contains(&format!("\n{key}:")), "{key} is not in the example");
-    }
 }

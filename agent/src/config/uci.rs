@@ -106,7 +106,7 @@ fn finish(parsed: &mut Parsed, mistakes: &mut Vec<Mistake>, host: &str) {
     let _ = (flag("enabled"), flag("jail"));
     let (drops, dns) = (flag("log_drops"), flag("log_dns"));
     if let Some(rate) = parsed.root.remove("log_rate")
-        && !rate.as_str().is_some_and(|rate| matches!(rate.parse::<u32>(), Ok(1..=1000)))
+        && !rate.as_str().is_some_and(is_rate)
     {
         let (line, expected) =
             (parsed.lines.get("log_rate").copied(), "expected a whole number from 1 to 1000");
@@ -128,6 +128,11 @@ fn finish(parsed: &mut Parsed, mistakes: &mut Vec<Mistake>, host: &str) {
     if let Some(bind) = parsed.root.get_mut("metrics_bind").filter(|bind| bind.as_str() == Some("off")) {
         *bind = "".into();
     }
+}
+
+/// A number that reads the same to a shell: no sign, and no zero before it, which would make it octal.
+fn is_rate(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|rate| (1..=1000).contains(&rate) && rate.to_string() == text)
 }
 
 /// The words that UCI's own `config_get_bool` takes.
@@ -270,6 +275,19 @@ mod tests {
         netmon-agent:4: auth_token: stands there twice; keep one of them
         netmon-agent:5: expected one section: config agent 'main'
         "##);
+    }
+
+    /// The init script hands it to a shell's arithmetic, to which 08 is no number and 010 is eight.
+    #[test]
+    fn a_rate_is_written_as_a_number_is() {
+        let with = |rate: &str| load(&format!("{REQUIRED}option log_rate '{rate}'\n"));
+        for right in ["1", "8", "10", "1000"] {
+            assert!(with(right).is_ok(), "{right}");
+        }
+        for wrong in ["08", "010", "+10", " 10", "10 ", "0", "1001", "0x10", "1e1", "-1"] {
+            let said = with(wrong).expect_err(wrong);
+            assert_eq!(said, "netmon-agent:4: log_rate: expected a whole number from 1 to 1000", "{wrong}");
+        }
     }
 
     /// As `uci set` writes it.

@@ -13,7 +13,8 @@ use crate::transport::Fingerprint;
 pub(super) type Checked<T> = Result<T, String>;
 
 /// How a value looks to a person, on one line.
-fn shown(value: &Value) -> String {
+#[must_use]
+pub fn shown(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(flag) => flag.to_string(),

@@ -216,8 +216,13 @@ impl Follower {
         match self.files.as_slice() {
             [.., old, new] if !new.used => {
                 let (since_ms, offset) = *self.unused.get_or_insert((now_ms, old.offset));
-                if since_ms.saturating_add(UNUSED_MS) <= now_ms && old.offset > offset {
-                    self.trouble = Some(Trouble::Unused);
+                if since_ms.saturating_add(UNUSED_MS) <= now_ms {
+                    if old.offset > offset {
+                        self.trouble = Some(Trouble::Unused);
+                    } else {
+                        // Nobody has written anything: that says nothing yet.
+                        self.unused = Some((now_ms, offset));
+                    }
                 }
             }
             _ => {

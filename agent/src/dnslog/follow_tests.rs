@@ -40,6 +40,8 @@ impl Scene {
                 Found::Cut => *cuts += 1,
             });
             if !more {
+                let deadline_ms = self.follower.deadline_ms();
+                assert!(deadline_ms.is_none_or(|due_ms| due_ms > self.now_ms), "{deadline_ms:?}");
                 return kind;
             }
         }
@@ -118,6 +120,30 @@ fn a_new_file_that_nobody_writes_to_is_told_of() {
     assert_eq!(scene.follower.deadline_ms(), Some(UNUSED_MS));
     scene.now_ms = UNUSED_MS;
     assert_eq!((scene.look(), &scene.follower.trouble), (Kind::File, &Some(Trouble::Unused)));
+}
+
+#[test]
+fn a_new_file_that_nobody_writes_to_is_looked_at_from_time_to_time() {
+    let mut scene = Scene::new();
+    let old = scene.writer();
+    write(&old, "1\n");
+    scene.look();
+    fs::rename(&scene.path, scene.beside("dnsmasq.log.1")).expect("renamed");
+    let _new = scene.writer();
+    scene.look();
+    // Nobody asks anything for three hours.
+    for minute in 1..=180 {
+        assert_eq!(scene.follower.deadline_ms(), Some(minute * UNUSED_MS));
+        scene.now_ms = minute * UNUSED_MS;
+        scene.look();
+        assert_eq!(scene.follower.trouble, None);
+    }
+    write(&old, "2\n");
+    scene.look();
+    assert_eq!(scene.follower.trouble, None, "its writer may change over yet");
+    scene.now_ms += UNUSED_MS;
+    scene.look();
+    assert_eq!(scene.follower.trouble, Some(Trouble::Unused));
 }
 
 #[test]

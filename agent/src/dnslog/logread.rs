@@ -13,7 +13,7 @@ use super::{
     follow::Found,
     lines::{Lines, Piece},
     state::DnsLogState,
-    tail::{due, finish},
+    tail::{due_without_files, finish},
 };
 use crate::parts::Outlet;
 
@@ -56,7 +56,7 @@ async fn listen(
     loop {
         let read = tokio::select! {
             read = output.read(&mut buffer) => Some(read.context("the output of logread cannot be read")?),
-            () = due(state, false) => None,
+            () = due_without_files(state, false) => None,
             () = outlet.stopping() => {
                 // It is killed when it is dropped, too, should this fail.
                 let _ = child.kill().await;

@@ -8,7 +8,7 @@ use super::{
     follow::Found,
     lines::{Lines, Piece},
     state::DnsLogState,
-    tail::{due, finish},
+    tail::{due_without_files, finish, tick},
     watch::Watch,
 };
 use crate::parts::Outlet;
@@ -38,12 +38,13 @@ pub(super) async fn run(
                 ));
                 tokio::select! {
                     changed = watch.changed() => changed?,
-                    () = due(state, true) => {}
+                    () = due_without_files(state, true) => {}
                     () = outlet.stopping() => return Ok(true),
                 }
                 if identity() != own {
                     return Ok(false);
                 }
+                tick(outlet, state).await;
                 continue;
             }
         };
@@ -58,7 +59,7 @@ pub(super) async fn run(
                     }
                     continue;
                 }
-                () = due(state, false) => {}
+                () = due_without_files(state, false) => {}
                 () = outlet.stopping() => {
                     finish(outlet, state).await;
                     return Ok(true);

@@ -77,6 +77,18 @@ async fn look(path: &Path, outlet: &Outlet, state: &RefCell<DnsLogState>) -> (Ki
     looked
 }
 
+/// Tells what no line can change any more.
+pub(super) async fn tick(outlet: &Outlet, state: &RefCell<DnsLogState>) {
+    let mut responses = Vec::new();
+    {
+        let mut state = state.borrow_mut();
+        let now_ms = state.now_ms();
+        state.pairing.tick(now_ms, &mut responses);
+    }
+    let events = state.borrow_mut().events(responses);
+    outlet.send(events).await;
+}
+
 /// Tells what is still open.
 pub(super) async fn finish(outlet: &Outlet, state: &RefCell<DnsLogState>) {
     let mut responses = Vec::new();
@@ -86,11 +98,20 @@ pub(super) async fn finish(outlet: &Outlet, state: &RefCell<DnsLogState>) {
 }
 
 /// Resolves when there is something to do though nothing has changed.
-pub(super) async fn due(state: &RefCell<DnsLogState>, recheck: bool) {
+async fn due(state: &RefCell<DnsLogState>, recheck: bool) {
+    let follower = state.borrow().follower.as_ref().and_then(Follower::deadline_ms);
+    due_with(follower, state, recheck).await;
+}
+
+/// The same where no file is looked at.
+pub(super) async fn due_without_files(state: &RefCell<DnsLogState>, recheck: bool) {
+    due_with(None, state, recheck).await;
+}
+
+async fn due_with(follower_ms: Option<u64>, state: &RefCell<DnsLogState>, recheck: bool) {
     let (started, deadline_ms) = {
         let state = state.borrow();
-        let follower = state.follower.as_ref().and_then(Follower::deadline_ms);
-        (state.started, state.pairing.deadline_ms().into_iter().chain(follower).min())
+        (state.started, state.pairing.deadline_ms().into_iter().chain(follower_ms).min())
     };
     let deadline = deadline_ms.map(|ms| started + Duration::from_millis(ms));
     let recheck = recheck.then(|| Instant::now() + RECHECK);

@@ -204,3 +204,56 @@ async fn logread_is_killed_when_the_agent_stops() {
     })
     .await;
 }
+
+/// How much of the processor this thread takes in a second.
+async fn cpu() -> Duration {
+    let read = || fs::read_to_string("/proc/thread-self/schedstat").expect("a kernel that counts");
+    let used = || Duration::from_nanos(read().split(' ').next().and_then(|ns| ns.parse().ok()).expect("ns"));
+    let before = used();
+    sleep(Duration::from_secs(1)).await;
+    used() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_file_after_a_rotation_is_no_reason_to_look_on_and_on() {
+    in_local_set(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        append(&path, QUESTION);
+        let parts = start(DnsLogConfig::File(path.clone()));
+        a_while().await;
+        fs::rename(&path, dir.path().join("log.1")).expect("renamed");
+        append(&path, "");
+        a_while().await;
+        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::resume();
+        let taken = cpu().await;
+        assert!(taken < Duration::from_millis(100), "{taken:?}");
+        let looks = figure(&parts, "dns_log_looks_total");
+        assert!(looks < 20, "{looks}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_after_a_rotation_is_waited_for_in_peace() {
+    in_local_set(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        append(&path, QUESTION);
+        let _parts = start(DnsLogConfig::File(path.clone()));
+        a_while().await;
+        fs::rename(&path, dir.path().join("log.1")).expect("renamed");
+        append(&path, QUESTION);
+        a_while().await;
+        // Before the old file is left.
+        fs::remove_file(&path).expect("removed");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).expect("made");
+        a_while().await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        tokio::time::resume();
+        let taken = cpu().await;
+        assert!(taken < Duration::from_millis(100), "{taken:?}");
+    })
+    .await;
+}

@@ -56,6 +56,9 @@ pub const MAX_FLOWS: usize = 262_144;
 /// How long a flow must be missing before it counts as ended.
 const MISSED_MS: u32 = 10_000;
 
+/// The number of the dump before the first one.
+const BEFORE_DUMPS: u32 = 0;
+
 /// Whose end a DESTROY tells.
 enum Ending {
     /// That of a flow of the table, which is taken out.
@@ -109,7 +112,7 @@ impl FlowTable {
             next_flow_id: first_id,
             next_sync_id: first_id,
             reports_progress: true,
-            dump: 0,
+            dump: BEFORE_DUMPS,
             dump_generations: 0,
             skipped: 0,
             untracked: 0,
@@ -279,12 +282,14 @@ impl FlowTable {
     /// Takes a row into the entry that it is about.
     fn progress(&mut self, slot: u32, message: &CtMessage, now: Moment, out: &mut Vec<Event>) {
         let Some(entry) = self.store.get_mut(slot) else { return };
+        let before_sync = self.first_sync.is_some() && entry.dump == BEFORE_DUMPS;
         entry.dump = self.dump;
         entry.missed_ms = 0;
         let mut zeroed = false;
         entry.update(message, now.unix_us, &mut zeroed);
         self.stats.zeroed += u64::from(zeroed);
-        if entry.dirty && self.reports_progress {
+        // What the sync does not name is gone, to the server: one whose NEW came before its BEGIN, too.
+        if before_sync || entry.dirty && self.reports_progress {
             entry.dirty = false;
             out.push(self.reporter.flow(entry, FlowPhase::Progress, false, now.unix_us));
         } else if entry.dirty {

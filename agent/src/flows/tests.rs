@@ -179,6 +179,27 @@ fn progress_is_told_when_something_changed() {
     ");
 }
 
+/// What is not named between BEGIN and END is gone, to the server.
+#[test]
+fn the_first_sync_names_what_was_heard_before_it_whatever_else_is_left_out() {
+    for (reports, bytes, seen) in [(false, 5, 2), (true, 0, 1)] {
+        let mut story = Story::new(MAX_FLOWS);
+        story.table.set_progress(reports);
+        story.hear(message(Kind::New, 1, 0));
+        story.dump(&[message(Kind::Row, 1, bytes)], true);
+        assert_eq!(
+            story.told(),
+            format!(
+                "1 New #1 0 bytes, 0 before, seen 1..1\n1 sync Begin\n\
+                 2 Progress #1 {bytes} bytes, 0 before, seen 1..{seen}\n2 sync End\n"
+            )
+        );
+        // Once is enough.
+        story.dump(&[message(Kind::Row, 1, bytes)], true);
+        assert_eq!(story.told(), "");
+    }
+}
+
 #[test]
 fn only_two_complete_dumps_ten_seconds_apart_end_a_flow() {
     let mut story = Story::synced();

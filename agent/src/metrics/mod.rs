@@ -7,7 +7,7 @@ mod figure;
 mod page;
 mod respond;
 
-use std::{net::SocketAddr, pin::Pin, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -94,7 +94,7 @@ impl Scrapes {
     /// What stands in its way now.
     pub(crate) fn warning(&self) -> Option<String> {
         let (why, bind) = (&self.failed.as_ref()?.0, self.bind?);
-        Some(format!("metrics are not served at {bind}: {why}; is metrics_bind right, and free?"))
+        Some(format!("metrics are not served at {bind}: {why}"))
     }
 
     async fn listen(&mut self) {
@@ -107,17 +107,27 @@ impl Scrapes {
                 self.responder = Some(Responder { requests, task: tokio::spawn(respond(listener, sender)) });
                 self.failed = None;
             }
-            Err(error) => self.fail(error.to_string()),
+            Err(error) => self.fail(format!("{error}{}", remedy(&error))),
         }
     }
 
     fn fail(&mut self, why: String) {
         self.responder = None;
         if self.failed.as_ref().is_none_or(|(before, _)| *before != why) {
-            warn!(bind = ?self.bind, "cannot serve metrics: {why}; is metrics_bind right, and free?");
+            warn!(bind = ?self.bind, "cannot serve metrics: {why}");
         }
         self.failed = Some((why, Box::pin(sleep(self.delay))));
         self.delay = (self.delay * 2).min(MOST_DELAY);
+    }
+}
+
+/// What to do about it.
+pub(crate) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": a port below 1024 needs a right that the agent gives up: take a higher one"
+        }
+        _ => "; is metrics_bind right, and free?",
     }
 }
 

@@ -37,7 +37,7 @@ const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 const FINISH: Duration = Duration::from_millis(500);
 
 /// All headers: those of IPv6 with a few extensions, and of TCP.
-const DROPS: Mode = Mode { copy_bytes: 160, wait_centiseconds: 10, datagram_bytes: 16 * 1024 };
+pub(super) const DROPS: Mode = Mode { copy_bytes: 160, wait_centiseconds: 10, datagram_bytes: 16 * 1024 };
 /// The whole packet, and soon: its names explain flows that begin now.
 const ANSWERS: Mode = Mode { copy_bytes: 0xffff, wait_centiseconds: 2, datagram_bytes: 32 * 1024 };
 

@@ -36,10 +36,14 @@ use crate::{
 pub use dns::{Reading, Unreported, read_message};
 use drops::Drops;
 use ears::Ears;
+use groups::GroupSocket;
 use interfaces::Names;
 pub use message::{Family, LogMessage, decode_log};
 pub use packet::{Fragment, Packet, parse_packet};
 pub(crate) use state::NflogState;
+
+/// Rules that log to it are unlikely. One that another program holds shows as much.
+const PROBED_GROUP: u16 = 64_023;
 
 /// What this part is told.
 #[derive(Debug, Clone)]
@@ -64,6 +68,12 @@ pub(crate) async fn run(
     ears.finish(&mut last);
     outlet.send(last).await;
     result
+}
+
+/// Binds a group for a moment, as the service does: that loads the kernel's module where it is not loaded yet,
+/// and shows whether we may. Needs a tokio runtime.
+pub(crate) fn probe() -> anyhow::Result<()> {
+    Ok(GroupSocket::open(&[PROBED_GROUP], ears::DROPS).map(drop)?)
 }
 
 /// What would be reported of one datagram, on a host whose interfaces have no names. For tests and fuzzing:

@@ -3,6 +3,7 @@
 //! One task owns everything, so nothing is locked. Events are appended to the spool before anything else
 //! happens to them; a process killed at any moment loses only what the kernel has not yet told it.
 
+mod delivery;
 pub(crate) mod listen;
 mod losses;
 mod old_format;
@@ -13,7 +14,7 @@ use std::{future::Future, time::Duration};
 use netmon_proto::v1::{Event, GapCause, Heartbeat, event::Kind, table_sync::Step};
 use tokio::{
     task::LocalSet,
-    time::{Instant, Interval, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
@@ -27,6 +28,7 @@ use crate::{
     spool::{Spool, SpoolConfig},
     transport::{Transport, TransportConfig},
 };
+use delivery::{deliver, land};
 use losses::Losses;
 use old_format::OldFormat;
 use source::{Feed, Source};
@@ -132,6 +134,9 @@ async fn run_with<S: Source>(
                     store.end_old_format(&mut events);
                     store.append(&mut events);
                     store.old_format = OldFormat::new(&new, host::now_us());
+                    if transport.goes_elsewhere(&new_transport) {
+                        land(&mut transport, &mut store.spool).await;
+                    }
                     transport.reconfigure(new_transport, &mut store.spool);
                     if new.metrics_bind != config.metrics_bind {
                         scrapes = metrics::serve(new.metrics_bind).await;
@@ -155,7 +160,9 @@ async fn run_with<S: Source>(
     store.end_old_format(&mut events);
     store.append(&mut events);
     transport.hurry();
-    deliver(&mut transport, &mut store, limit).await;
+    deliver(&mut transport, &mut store.spool, limit).await;
+    // The next run may go another road, where nobody knows of it.
+    store.spool.forget_acked();
     store.spool.stamp(host::now_us());
     Ok(())
 }
@@ -187,20 +194,6 @@ fn accept(old: &Config, mut new: Config) -> anyhow::Result<(Config, TransportCon
     }
     let transport = TransportConfig::new(&new)?;
     Ok((new, transport))
-}
-
-/// Waits until the server has everything, or for the time limit.
-async fn deliver(transport: &mut Transport, store: &mut Store, limit: Instant) {
-    loop {
-        transport.pump(&mut store.spool);
-        if store.spool.drained() {
-            return;
-        }
-        let Ok(wake) = timeout_at(limit, transport.wait()).await else { break };
-        transport.advance(wake, &mut store.spool);
-    }
-    let waiting = store.spool.waiting_batches();
-    info!(waiting, "stopped before the server had everything; the rest is in the spool");
 }
 
 /// What is wrong now, the gravest first.

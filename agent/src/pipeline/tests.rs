@@ -12,8 +12,12 @@ use tokio::{
 use super::*;
 use crate::conntrack::MonitorStats;
 
+mod roads;
 mod store;
 
+#[allow(dead_code, reason = "shared with the transport's tests, which use other parts")]
+#[path = "../../tests/batches/mod.rs"]
+pub(super) mod batches;
 #[allow(dead_code, reason = "shared with the transport's tests, which use other parts")]
 #[path = "../../tests/collector/mod.rs"]
 mod collector;

@@ -16,6 +16,7 @@ mod outbox;
 mod reader;
 mod record;
 mod segment;
+mod settled;
 
 use std::{
     collections::VecDeque,
@@ -34,6 +35,7 @@ use holes::{Hole, Holes};
 use outbox::Outbox;
 use reader::{Item, Reader};
 use segment::Segment;
+use settled::Settled;
 
 /// A segment is closed when it has reached this size, or an eighth of the spool's cap.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
@@ -103,6 +105,7 @@ pub struct Spool {
     holes: Holes,
     losses: Vec<Loss>,
     outbox: Outbox,
+    settled: Settled,
     stats: SpoolStats,
     /// Something was dropped: the server's picture of the open flows may be wrong.
     sync_wanted: bool,
@@ -127,6 +130,7 @@ impl Spool {
             sealed: true,
             losses: Vec::new(),
             outbox: Outbox::default(),
+            settled: Settled::default(),
             stats: SpoolStats::default(),
             sync_wanted: false,
             failing: false,
@@ -155,7 +159,8 @@ impl Spool {
     }
 
     fn load_segments(&mut self, dir: &Path) -> io::Result<()> {
-        let mut newest_us = read_stamp(dir);
+        let mut newest_us;
+        (newest_us, self.settled) = read_stamp(dir);
         let mut found = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
@@ -201,6 +206,7 @@ impl Spool {
             expected.1 = segment.last_sequence + 1;
             self.segments.push_back(segment);
         }
+        self.forget_settled();
         let segments = &self.segments;
         self.holes.retain_epochs(|epoch| segments.iter().any(|segment| segment.epoch == epoch));
         Ok(())
@@ -240,9 +246,11 @@ impl Spool {
         self.segments.iter().filter(|segment| segment.is_file()).map(|segment| segment.end).sum()
     }
 
-    /// Writes down that the agent ran at this time, for the gap that its next start reports.
+    /// Writes down that the agent ran at this time, for the gap that its next start reports, and how far the
+    /// spool is delivered.
     pub fn stamp(&mut self, now_us: i64) {
-        if let Err(error) = write_anew(&self.config.dir.join(STAMP_FILE), &format!("{now_us}\n")) {
+        let text = format!("{now_us}\n{}", self.delivered().line());
+        if let Err(error) = write_anew(&self.config.dir.join(STAMP_FILE), &text) {
             self.note_failure(&error);
         }
     }
@@ -333,8 +341,11 @@ fn write_anew(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-fn read_stamp(dir: &Path) -> Option<i64> {
-    fs::read_to_string(dir.join(STAMP_FILE)).ok()?.trim().parse().ok()
+fn read_stamp(dir: &Path) -> (Option<i64>, Settled) {
+    let text = fs::read_to_string(dir.join(STAMP_FILE)).unwrap_or_default();
+    let mut lines = text.lines();
+    let alive_us = lines.next().and_then(|line| line.trim().parse().ok());
+    (alive_us, lines.next().and_then(Settled::parse).unwrap_or_default())
 }
 
 fn modified_us(entry: &fs::DirEntry) -> Option<i64> {

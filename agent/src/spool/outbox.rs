@@ -11,10 +11,11 @@ use super::{
     holes::Hole,
     reader::{Item, Reader},
     segment::{HEADER_BYTES, Segment},
+    settled::Settled,
 };
 
 /// A sequence that a server may claim to have; above it the claim is nonsense.
-const LARGEST_SEQUENCE: u64 = i64::MAX as u64;
+pub(super) const LARGEST_SEQUENCE: u64 = i64::MAX as u64;
 
 /// The next batch to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +165,8 @@ impl Spool {
         let held =
             self.segments.iter().find(|segment| segment.epoch == epoch).map(|segment| segment.first_sequence);
         let oldest = held.into_iter().chain(self.holes.first(epoch)).min();
-        oldest.unwrap_or(if epoch == self.epoch { self.next_sequence } else { 1 })
+        let oldest = oldest.unwrap_or(if epoch == self.epoch { self.next_sequence } else { 1 });
+        oldest.max(self.settled.of(epoch) + 1)
     }
 
     /// Begins to send `epoch` from behind `last_committed`, which the server has said it has.
@@ -195,8 +197,9 @@ impl Spool {
         if self.outbox.acked.epoch != epoch {
             self.outbox.acked = Acked { epoch, ..Acked::default() };
         }
-        self.outbox.acked.sequence = last_committed;
-        self.release(epoch, last_committed);
+        let known = if last_committed == 0 { self.settled.of(epoch) } else { last_committed };
+        self.outbox.acked.sequence = known;
+        self.release(epoch, known);
         Ok(())
     }
 
@@ -300,8 +303,16 @@ impl Spool {
         Ok(())
     }
 
+    /// How far the epoch that was streamed last is delivered, or what was known of it before.
+    pub(super) fn delivered(&self) -> Settled {
+        match &self.outbox.acked {
+            Acked { epoch: 0, .. } => self.settled,
+            Acked { epoch, sequence, .. } => Settled { epoch: *epoch, sequence: *sequence },
+        }
+    }
+
     /// Deletes what the server has.
-    fn release(&mut self, epoch: u64, committed: u64) {
+    pub(super) fn release(&mut self, epoch: u64, committed: u64) {
         self.holes.trim(epoch, committed);
         while let Some(front) = self.segments.front()
             && front.epoch == epoch

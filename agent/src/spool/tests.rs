@@ -321,3 +321,44 @@ fn arbitrary_bytes_are_read_without_harm() {
     assert_eq!((records.len(), damaged), (0, 1));
     assert_eq!(read_segment(Vec::new()), (vec![], 1));
 }
+
+#[test]
+fn what_went_another_road_does_not_come_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path(), 7);
+    append(&mut spool, 1..=5, 10);
+    frames(&mut spool, 7, 0);
+    spool.ack(3).expect("was sent");
+    spool.forget_acked();
+    // A server that knows nothing of it.
+    assert_eq!((spool.oldest_sequence(7), spool.waiting_batches()), (4, 2));
+    assert_eq!(frames(&mut spool, 7, 0), [(4, 4, None), (5, 5, None)]);
+    assert_eq!(spool.waiting_batches(), 2);
+    spool.stamp(1);
+    drop(spool);
+    let mut spool = open(dir.path(), 8);
+    assert_eq!(frames(&mut spool, 7, 0), [(4, 4, None), (5, 5, None)]);
+    assert_eq!(frames(&mut spool, 7, 4), [(5, 5, None)], "what the server says counts for more");
+    spool.ack(5).expect("was sent");
+    spool.stamp(2);
+    drop(spool);
+    assert_eq!((files(dir.path()).len(), open(dir.path(), 9).next_epoch()), (0, 9));
+}
+
+#[test]
+fn another_epoch_in_the_middle_of_a_run_comes_after_the_rest_of_the_first() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path(), 7);
+    append(&mut spool, 1..=3, 10);
+    frames(&mut spool, 7, 0);
+    spool.ack(2).expect("was sent");
+    spool.forget_acked();
+    spool.begin_epoch(8);
+    spool.end_stream();
+    append(&mut spool, 4..=4, 10);
+    assert_eq!((spool.next_epoch(), frames(&mut spool, 7, 0)), (7, vec![(3, 3, None)]));
+    spool.ack(3).expect("was sent");
+    assert!(spool.finish_epoch());
+    assert_eq!((spool.next_epoch(), frames(&mut spool, 8, 0)), (8, vec![(1, 4, None)]));
+    assert_eq!(spool.take_losses(), []);
+}

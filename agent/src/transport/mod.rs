@@ -171,10 +171,14 @@ impl Transport {
         Self { config, road }
     }
 
-    /// Goes on with another server, another token. What is on its way is sent again there.
+    /// Goes on with another server, another token, another road. What is on its way is sent again there.
     pub fn reconfigure(&mut self, config: TransportConfig, spool: &mut Spool) {
         if self.config == config {
             return;
+        }
+        if self.goes_elsewhere(&config) {
+            spool.forget_acked();
+            spool.begin_epoch(rand::random_range(1..=u64::MAX));
         }
         spool.end_stream();
         *self = Self::with_stats(config, TransportStats { connected: false, ..self.stats().clone() });
@@ -212,6 +216,19 @@ impl Transport {
             // Of a road that was left meanwhile.
             _ => {}
         }
+    }
+
+    /// Whether the server may be taking something at this moment.
+    pub fn under_way(&self, spool: &Spool) -> bool {
+        match &self.road {
+            Road::Streams(streams) => streams.is_open() && spool.in_flight(),
+            Road::Posts(posts) => posts.is_posting(),
+        }
+    }
+
+    /// Whether `other` goes another road.
+    pub fn goes_elsewhere(&self, other: &TransportConfig) -> bool {
+        self.config.http.is_some() != other.http.is_some()
     }
 
     /// The agent is alive, as of `now_us`. A stream tells it with the spool's own heartbeats; JSON batches

@@ -13,6 +13,8 @@ pub(super) struct Route {
     urls: Vec<String>,
     at: usize,
     backoff: Backoff,
+    /// This server has taken something since it was turned to.
+    worked: bool,
     /// What was last logged about each URL, so that it is logged once.
     logged: Vec<Option<String>>,
     pub(super) stats: TransportStats,
@@ -24,6 +26,7 @@ impl Route {
             urls: config.urls.clone(),
             at: 0,
             backoff: Backoff::new(config.backoff_least, config.backoff_most),
+            worked: false,
             logged: vec![None; config.urls.len()],
             stats,
         }
@@ -37,13 +40,15 @@ impl Route {
     /// The server has taken something.
     pub(super) fn works(&mut self) {
         self.backoff.reset();
+        self.worked = true;
         self.logged.fill(None);
         self.stats.last_success_us = host::now_us();
     }
 
     /// The next URL at once (`None`), and after the last one, or one that worked, the first again, later.
     pub(super) fn failed(&mut self, failure: &Failure) -> Option<Duration> {
-        let worked = std::mem::take(&mut self.stats.connected);
+        self.stats.connected = false;
+        let worked = std::mem::take(&mut self.worked);
         *self.stats.failures.entry(failure.code()).or_default() += 1;
         self.stats.last_failure_us = host::now_us();
 

@@ -15,6 +15,7 @@ use super::{
     codec::Outgoing,
     connect::{Attempt, Opened},
     failure::Failure,
+    http,
     route::Route,
 };
 use crate::{host, spool::Spool};
@@ -56,11 +57,14 @@ pub(super) struct Streams {
     state: State,
     channel: Option<Channel>,
     route: Route,
+    /// What an earlier run or configuration posted was not asked for yet.
+    inherits: bool,
 }
 
 impl Streams {
     pub(super) fn new(config: TransportConfig, stats: TransportStats) -> Self {
-        Self { route: Route::new(&config, stats), config, state: State::Idle, channel: None }
+        let route = Route::new(&config, stats);
+        Self { route, config, state: State::Idle, channel: None, inherits: true }
     }
 
     pub(super) fn stats(&self) -> &TransportStats {
@@ -126,7 +130,14 @@ impl Streams {
         }
     }
 
-    fn open(&mut self, spool: &Spool) {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    fn open(&mut self, spool: &mut Spool) {
+        if std::mem::take(&mut self.inherits) {
+            http::take_over(spool);
+        }
         let epoch = spool.next_epoch();
         let attempt = Attempt {
             url: self.route.url().to_owned(),

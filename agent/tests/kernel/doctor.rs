@@ -90,7 +90,7 @@ fn serve() -> (Runtime, String) {
 /// What it prints, and whether it is content. `rights` are those of setpriv's bounding set.
 fn examine(dir: &Path, rights: &str, settings: &str) -> (String, bool) {
     let path = dir.join("agent.yaml");
-    let text = format!("metrics_bind: ''\nspool_dir: {}\n{settings}\n", dir.join("spool").display());
+    let text = format!("spool_dir: {}\n{settings}\n", dir.join("spool").display());
     fs::write(&path, text).expect("written");
     let output = Command::new("setpriv")
         .args(["--bounding-set", rights, env!("CARGO_BIN_EXE_netmon-agent"), "doctor", "--config"])
@@ -114,7 +114,8 @@ fn healthy() {
     let log = dir.path().join("dnsmasq.log");
     fs::write(&log, "").expect("written");
     let settings = format!(
-        "router_id: new\nserver_url: {url}\nauth_token: {TOKEN}\ndnsmasq_log_path: {log}\nlease_files: [{log}]\n",
+        "router_id: new\nserver_url: {url}\nauth_token: {TOKEN}\ndnsmasq_log_path: {log}\nlease_files: [{log}]\n\
+         nflog_groups: [10, 11]\nmetrics_bind: ''\n",
         log = log.display()
     );
     let (said, content) = examine(dir.path(), "+all", &settings);
@@ -127,6 +128,7 @@ fn healthy() {
             "ok       modules    nf_conntrack and nf_conntrack_netlink are there",
             "ok       sysctls    nf_conntrack_acct, _timestamp and _events are 1",
             "ok       conntrack  connections can be watched",
+            "ok       nflog      nfnetlink_log is there, groups to listen to: 2",
             &format!("ok       dns        {} can be read", log.display()),
             &format!("ok       leases     {} can be read", log.display()),
             "ok       spool      ",
@@ -149,7 +151,8 @@ fn ailing() {
     let settings = |token: &str, router: &str| {
         format!(
             "router_id: {router}\nserver_urls: [\"{url}\", \"http://127.0.0.1:1\"]\nauth_token: {token}\n\
-             set_sysctls: false\ndnsmasq_log_path: /does/not/exist\nlease_files: [{}]\n",
+             set_sysctls: false\ndnsmasq_log_path: /does/not/exist\nlease_files: [{}]\nnflog_groups: [10]\n\
+             metrics_bind: 127.0.0.1:80\n",
             secret.display()
         )
     };
@@ -164,6 +167,7 @@ fn ailing() {
             "warning  sysctls    net.netfilter.nf_conntrack_acct is 0: connections have no byte and packet counters; set it with: sysctl -w",
             "warning  sysctls    net.netfilter.nf_conntrack_events is 0: ",
             "FAILED   conntrack  not allowed to watch conntrack: run as root or with CAP_NET_ADMIN",
+            "FAILED   nflog      not allowed to listen to NFLOG: run as root or with CAP_NET_ADMIN",
             "warning  dns        /does/not/exist cannot be read",
             &format!("warning  leases     {} cannot be read (Permission denied", secret.display()),
             &format!("ok       server     {url}: reachable"),
@@ -178,6 +182,8 @@ fn ailing() {
         &said,
         &[
             "warning  sysctls    net.netfilter.nf_conntrack_acct is 0",
+            "ok       nflog      nfnetlink_log is there, groups to listen to: 1",
+            "warning  metrics    127.0.0.1:80: Permission denied (os error 13): a port below 1024 needs a right that the agent gives up: take a higher one",
             "warning  clock      60s ahead of the server's: use NTP on both",
             &format!("ok       server     {url}: reachable, knows this router"),
             &format!("ok       leases     {} can be read", secret.display()),

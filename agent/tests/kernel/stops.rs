@@ -1,4 +1,5 @@
-//! The program stopped by SIGTERM in the middle of a storm, and started again, ten times.
+//! The program stopped by SIGTERM: in the middle of a storm, and started again, ten times; and while it waits for the
+//! address of its server.
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,10 @@ use crate::{
 };
 
 /// By name.
-pub(crate) const CASES: &[(&str, fn())] = &[("ten_stops_in_a_storm_lose_nothing", ten_stops)];
+pub(crate) const CASES: &[(&str, fn())] = &[
+    ("ten_stops_in_a_storm_lose_nothing", ten_stops),
+    ("a_stop_does_not_wait_for_a_name_that_nobody_resolves", stop_in_a_lookup),
+];
 
 const STOPS: usize = 10;
 /// What service managers of routers grant.
@@ -259,4 +263,27 @@ fn ten_stops() {
         wrong.len()
     );
     assert_eq!(kept.explained, [], "the spool lost nothing");
+}
+
+/// The C library waits for an answer, on a thread that cannot be stopped.
+fn stop_in_a_lookup() {
+    let silent = UdpSocket::bind("127.0.0.1:53").expect("the port of names");
+    silent.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, resolver) = (dir.path().join("agent.yaml"), dir.path().join("resolv.conf"));
+    fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:20 attempts:2\n").expect("written");
+    let text = format!(
+        "router_id: stops\nserver_url: http://server.example:3000\nauth_token: {TOKEN}\nspool_dir: {}\n\
+         metrics_bind: ''\n",
+        dir.path().join("spool").display()
+    );
+    fs::write(&path, text).expect("written");
+    let script = "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" --config \"$3\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--", "sh", "-c", script, "sh"]).arg(&resolver);
+    command.arg(env!("CARGO_BIN_EXE_netmon-agent")).arg(&path).env("NETMON_LOG", "warn");
+    let agent = command.spawn().expect("the agent");
+    silent.recv(&mut [0; 512]).expect("a question");
+    let took = terminate(agent);
+    assert!(took < STOP_LIMIT, "{took:?}");
 }

@@ -131,7 +131,12 @@ impl Files {
         match fs::read_to_string(&path) {
             Ok(key) => {
                 let failed = || format!("{}: expected the key of the CA in PEM", path.display());
-                Ok((Authority::from_key(&key).with_context(failed)?, true))
+                let authority = Authority::from_key(&key).with_context(failed)?;
+                // An earlier call may have ended between the two files.
+                if !self.dir.join(CA_CERTIFICATE).exists() {
+                    self.write(CA_CERTIFICATE, 0o644, &authority.certificate(now)?)?;
+                }
+                Ok((authority, true))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let authority = Authority::new()?;
@@ -168,6 +173,24 @@ mod tests {
 
     use super::*;
 
+    /// The first start of a server that is to speak TLS alone needs what this makes.
+    #[test]
+    fn a_certificate_can_be_made_for_a_server_that_wants_one() {
+        let data = tempfile::tempdir().unwrap();
+        let config = data.path().join("server.yaml");
+        fs::write(&config, format!("data: {}\ntls_only: true\n", data.path().display())).unwrap();
+        let serving = || ServeArgs { config: Some(config.clone()), ..ServeArgs::default() };
+        let refused = serving().resolve_to_serve().unwrap_err().to_string();
+        assert!(
+            refused.contains("tls_only needs a certificate: make one with netmon-server cert"),
+            "{refused}"
+        );
+        let args = CertArgs { config: Some(config.clone()), days: 30, ..CertArgs::default() };
+        run(args, OffsetDateTime::now_utc(), &mut Vec::new()).unwrap();
+        let tls = serving().resolve_to_serve().unwrap().tls.expect("TLS");
+        assert!(tls.only && tls.certificate.exists());
+    }
+
     #[test]
     fn the_ca_stays_and_the_certificate_is_new_each_time() {
         let data = tempfile::tempdir().unwrap();
@@ -186,6 +209,16 @@ mod tests {
         assert!(said.starts_with("the CA of before is kept:"), "{said}");
         assert_eq!(ca, ca_again);
         assert_ne!(certificate, certificate_again);
+        fs::remove_file(data.path().join(DIRECTORY).join(CA_CERTIFICATE)).unwrap();
+        let (said, ca_anew, _) = make();
+        assert!(said.starts_with("the CA of before is kept:"), "{said}");
+        // The public key is a BIT STRING of 66 bytes: a point of P-256, not compressed.
+        let public_key = |pem: &str| {
+            let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            let at = der.windows(4).position(|bytes| bytes == [3, 66, 0, 4]).unwrap();
+            der[at..at + 68].to_vec()
+        };
+        assert_eq!(public_key(&ca_anew), public_key(&ca));
         for name in [KEY, CA_KEY] {
             let mode = fs::metadata(data.path().join(DIRECTORY).join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");

@@ -1,11 +1,12 @@
-//! `backup`: a copy of the SQLite database, one consistent state, while a server writes on.
+//! `backup`: a copy of the SQLite database, one consistent state, while a server writes on. It has the database's schema,
+//! whichever program's that is: a copy is wanted most before an upgrade.
 
 use std::{ffi::OsString, fs::File, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DatabaseArgs, make_private, misuse, open, say};
-use crate::store::DatabaseUrl;
+use super::{DatabaseArgs, expect_existing, make_private, misuse, say};
+use crate::store::{DatabaseUrl, Store};
 
 pub(super) fn backup(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCode> {
     let options = database.resolve()?;
@@ -25,7 +26,8 @@ pub(super) fn backup(database: DatabaseArgs, to: &Path) -> anyhow::Result<ExitCo
     if part.exists() {
         std::fs::remove_file(part).with_context(|| format!("{}: cannot be removed", part.display()))?;
     }
-    let store = open(&options)?;
+    expect_existing(&options)?;
+    let store = Store::as_it_is(&options.database_url);
     make_private(part)?;
     store.backup_into(part).with_context(|| format!("{}: cannot be written", part.display()))?;
     File::open(part)?.sync_all()?;

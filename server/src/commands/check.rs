@@ -4,12 +4,14 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DatabaseArgs, count, make_private, misuse, open, say};
-use crate::store::{self, DatabaseUrl};
+use super::{DatabaseArgs, count, expect_existing, make_private, misuse, say, unusable};
+use crate::store::{self, DatabaseUrl, Store};
 
 pub(super) fn check(database: DatabaseArgs) -> anyhow::Result<ExitCode> {
     let options = database.resolve()?;
-    let findings = open(&options)?.check()?;
+    expect_existing(&options)?;
+    let store = Store::open_existing(&options.database_url).with_context(|| unusable(&options))?;
+    let findings = store.check()?;
     for finding in &findings {
         say(finding)?;
     }

@@ -153,6 +153,11 @@ fn unusable(options: &Options) -> String {
 
 /// Opens a database that must exist: a mistyped path must not make an empty one.
 fn open(options: &Options) -> anyhow::Result<Store> {
+    expect_existing(options)?;
+    open_or_make(options)
+}
+
+fn expect_existing(options: &Options) -> anyhow::Result<()> {
     if let DatabaseUrl::Sqlite(path) = &options.database_url
         && !path.exists()
     {
@@ -161,7 +166,7 @@ fn open(options: &Options) -> anyhow::Result<Store> {
             path.display()
         ));
     }
-    open_or_make(options)
+    Ok(())
 }
 
 /// Makes an empty file that this user alone may read, for a copy of the database: everyone's connections are in it.

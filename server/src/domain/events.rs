@@ -73,6 +73,14 @@ pub struct FirewallDrop {
     pub left_out: i64,
 }
 
+impl FirewallDrop {
+    /// The ends that may be remote hosts: what comes to the router itself and what it sends has it for the other one.
+    #[must_use]
+    pub fn outside_ends(&self) -> (Option<IpAddr>, Option<IpAddr>) {
+        ((self.hook != Hook::Output).then_some(self.src), (self.hook != Hook::Input).then_some(self.dst))
+    }
+}
+
 /// One answer to one question of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsResponse {
@@ -121,6 +129,8 @@ pub struct KnownAnswer {
     pub time: Micros,
     /// Who asked.
     pub client: IpAddr,
+    /// What held that address then, if that was known.
+    pub mac: Option<Mac>,
     /// For what.
     pub domain: String,
     /// One of the addresses.

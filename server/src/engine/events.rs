@@ -1,8 +1,12 @@
 //! What is not a flow, on its way into the next changes.
 
-use std::{collections::VecDeque, hash::BuildHasher as _, net::IpAddr};
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+};
 
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::pending::Pending;
 use crate::{
@@ -46,6 +50,7 @@ const TOLD: usize = 16_384;
 /// The answers that were told last.
 #[derive(Debug, Default)]
 pub(super) struct Told {
+    hasher: RandomState,
     known: FxHashSet<u64>,
     order: VecDeque<u64>,
 }
@@ -54,7 +59,7 @@ impl Told {
     /// Whether an answer was not told before, as far as is remembered.
     pub(super) fn is_new(&mut self, time: Micros, response: &DnsResponse) -> bool {
         let hash =
-            FxBuildHasher.hash_one((time, response.client, &response.name, response.kind, response.rcode));
+            self.hasher.hash_one((time, response.client, &response.name, response.kind, response.rcode));
         if !self.known.insert(hash) {
             return false;
         }
@@ -74,7 +79,7 @@ impl Pending {
         router: RouterId,
         time: Micros,
         response: DnsResponse,
-        own: &FxHashSet<IpAddr>,
+        own: &HashSet<IpAddr>,
     ) {
         self.client_seen(router, response.client, time, own);
         self.dns.push(Observed { router, time, what: response });
@@ -85,7 +90,7 @@ impl Pending {
         router: RouterId,
         time: Micros,
         bucket: DnsBucket,
-        own: &FxHashSet<IpAddr>,
+        own: &HashSet<IpAddr>,
     ) {
         self.client_seen(router, bucket.client, time, own);
         self.dns_buckets.push(Observed { router, time, what: bucket });
@@ -113,7 +118,7 @@ impl Pending {
     }
 
     /// Whoever asks a router for names is a device, unless it is the router itself.
-    fn client_seen(&mut self, router: RouterId, client: IpAddr, time: Micros, own: &FxHashSet<IpAddr>) {
+    fn client_seen(&mut self, router: RouterId, client: IpAddr, time: Micros, own: &HashSet<IpAddr>) {
         if is_device_address(client) && !own.contains(&client) {
             self.device_seen(router, client, time);
         }

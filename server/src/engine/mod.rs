@@ -4,15 +4,19 @@
 //! Pure: batches and `now` go in, [`Changes`] come out. It never touches the database and never reads a
 //! clock. What it holds in memory is what the database holds plus the changes not yet taken; after a
 //! transaction is lost for good, [`Engine::forget_all`] drops it and routers are attached anew.
+//!
+//! Maps by address, tuple or name keep the standard library's keyed hash, for strangers choose those keys: with a hash
+//! that can be foreseen, answers full of chosen addresses would stop the writer. Ids and flow ids are the parts' own.
 
 mod events;
 mod live;
 mod names;
 mod pending;
 mod router;
+mod silence;
 mod tuples;
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use rustc_hash::FxHashMap;
 
@@ -87,7 +91,7 @@ pub enum Applied {
 #[derive(Debug, Default)]
 pub struct Engine {
     routers: FxHashMap<RouterId, RouterState>,
-    names: FxHashMap<String, RouterId>,
+    names: HashMap<String, RouterId>,
     pending: Pending,
     recent: Recent,
     ids: std::ops::Range<i64>,
@@ -206,10 +210,7 @@ impl Engine {
                 Self::end_unseen(state, &mut self.pending, &mut self.recent, flow_id, now);
             }
         }
-        if let Some(writes) = state.cursors.get_mut(&WRITES) {
-            self.pending.move_cursor(batch.router, WRITES, *writes, *writes + 1);
-            *writes += 1;
-        }
+        Self::count_write(state, &mut self.pending, batch.router);
         if batch.refused > 0 {
             self.pending.gap(GapRow {
                 router: batch.router,
@@ -327,6 +328,14 @@ impl Engine {
             return;
         };
         Self::close(state, pending, recent, touch.flow_id, end, time);
+    }
+
+    /// Where several servers write, the next changes have something of this router, see [`WRITES`].
+    fn count_write(state: &mut RouterState, pending: &mut Pending, router: RouterId) {
+        if let Some(writes) = state.cursors.get_mut(&WRITES) {
+            pending.move_cursor(router, WRITES, *writes, *writes + 1);
+            *writes += 1;
+        }
     }
 
     fn end_unseen(

@@ -4,9 +4,11 @@
 //! those of the observations, so that it does not matter in which order answers and flows arrive. Memory is bounded
 //! per device and per router; what is forgotten costs a name, never a wrong one.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc};
-
-use rustc_hash::FxHashMap;
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use crate::domain::{DnsData, DnsResponse, FlowName, Identity, KnownAnswer, Mac, Micros, NameReason};
 
@@ -55,7 +57,7 @@ struct Answer {
 
 #[derive(Debug, Default)]
 struct Asked {
-    by_address: FxHashMap<IpAddr, VecDeque<Answer>>,
+    by_address: HashMap<IpAddr, VecDeque<Answer>>,
     /// The addresses, the one that was first answered first.
     order: VecDeque<IpAddr>,
 }
@@ -75,15 +77,15 @@ pub(super) struct RecentFlow {
 /// One router's names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    holders: FxHashMap<IpAddr, Mac>,
-    devices: FxHashMap<Who, Asked>,
+    holders: HashMap<IpAddr, Mac>,
+    devices: HashMap<Who, Asked>,
     /// The devices, the one that was first heard of first.
     order: VecDeque<Who>,
     /// Who asked for an address; none: more than one did.
-    asked: FxHashMap<IpAddr, Option<Who>>,
+    asked: HashMap<IpAddr, Option<Who>>,
     recent: VecDeque<RecentFlow>,
     /// Addresses that were answered since the flows were last looked through, and when at first.
-    fresh: FxHashMap<IpAddr, Micros>,
+    fresh: HashMap<IpAddr, Micros>,
 }
 
 impl Names {
@@ -140,8 +142,8 @@ impl Names {
 
     /// Takes what the database knew, oldest first.
     pub(super) fn restore(&mut self, answers: Vec<KnownAnswer>) {
-        for KnownAnswer { time, client, domain, address, ttl_s } in answers {
-            let who = self.who(client);
+        for KnownAnswer { time, client, mac, domain, address, ttl_s } in answers {
+            let who = mac.map_or_else(|| self.who(client), Who::Mac);
             self.remember(who, address, Answer::new(domain.into(), time, ttl_s));
         }
     }
@@ -208,6 +210,13 @@ impl Names {
             self.recent.pop_front();
         }
         self.recent.push_back(flow);
+    }
+
+    /// A flow goes on under another id of the agent.
+    pub(super) fn renumbered(&mut self, row: i64, flow_id: u64) {
+        if let Some(flow) = self.recent.iter_mut().rev().find(|flow| flow.row == row) {
+            flow.flow_id = flow_id;
+        }
     }
 
     /// The flows that have a name, or a better one, since new answers came. What is known of each is remembered, so that

@@ -296,6 +296,23 @@ fn what_outsiders_begin_has_no_name() {
 }
 
 #[test]
+fn a_late_answer_finds_a_flow_that_a_restart_of_the_agent_renumbered() {
+    let mut lab = Lab::new();
+    apply(&mut lab, NOW, flow(HOST, Phase::New));
+    let before = lab.engine.take_changes().open[0].clone();
+    let mut found = report(Phase::Found, (0xb << 32) | 1, 5000, bytes(1, 1));
+    found.key.tuple.dst = HOST.parse().unwrap();
+    found.remote = Some(found.key.tuple.dst);
+    apply(&mut lab, NOW, Observation::Flow(Box::new(found)));
+    assert_eq!(lab.engine.take_changes().open[0].id, before.id);
+    answer(&mut lab, (DEVICE, "a.example", 1, Some(60), &[HOST]));
+    let changes = lab.engine.take_changes();
+    assert!(changes.named.is_empty());
+    let name = changes.open[0].name.clone().unwrap();
+    assert_eq!((name.domain.as_deref(), name.reason), (Some("a.example"), NameReason::AnswerAfterFlow));
+}
+
+#[test]
 fn memory_for_names_is_bounded_and_survives_a_restart() {
     let mut lab = Lab::new();
     for number in 0..5_000_u32 {
@@ -312,6 +329,7 @@ fn memory_for_names_is_bounded_and_survives_a_restart() {
     let known = KnownAnswer {
         time: NOW - SECOND_US,
         client: DEVICE.parse().unwrap(),
+        mac: None,
         domain: "a.example".to_owned(),
         address: HOST.parse().unwrap(),
         ttl_s: Some(60),

@@ -1,6 +1,6 @@
 //! What has been applied and not yet taken: one transaction's worth, merged by key.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -58,11 +58,11 @@ pub(super) struct Pending {
     pub(super) closed: Vec<i64>,
     pub(super) finished: Vec<FlowRecord>,
     pub(super) raw: Vec<RawEvent>,
-    gaps: FxHashMap<(RouterId, i16, String), GapRow>,
-    devices: FxHashMap<(RouterId, IpAddr), Span>,
-    hosts: FxHashMap<IpAddr, Span>,
-    minutes: FxHashMap<MinuteKey, (i64, Counters)>,
-    host_minutes: FxHashMap<HostMinuteKey, (i64, Counters)>,
+    gaps: HashMap<(RouterId, i16, String), GapRow>,
+    devices: HashMap<(RouterId, IpAddr), Span>,
+    hosts: HashMap<IpAddr, Span>,
+    minutes: HashMap<MinuteKey, (i64, Counters)>,
+    host_minutes: HashMap<HostMinuteKey, (i64, Counters)>,
     pub(super) clamped: u64,
     pub(super) drops: Vec<Observed<FirewallDrop>>,
     pub(super) dns: Vec<Observed<DnsResponse>>,
@@ -70,7 +70,7 @@ pub(super) struct Pending {
     pub(super) identities: Vec<Observed<Identity>>,
     pub(super) health: FxHashMap<(RouterId, i64), HealthMinute>,
     pub(super) named: FxHashMap<i64, NamedFlow>,
-    pub(super) http_batches: FxHashMap<(RouterId, [u8; 32]), HttpBatch>,
+    pub(super) http_batches: HashMap<(RouterId, [u8; 32]), HttpBatch>,
 }
 
 impl Span {

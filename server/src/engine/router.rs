@@ -1,6 +1,10 @@
 //! One router's open flows and cursors.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -34,11 +38,11 @@ pub(super) struct RouterState {
     pub(super) name: Arc<str>,
     pub(super) open: FxHashMap<u64, OpenEntry>,
     pub(super) cursors: FxHashMap<u64, u64>,
-    by_key: FxHashMap<FlowKey, u64>,
+    by_key: HashMap<FlowKey, u64>,
     pub(super) names: Names,
     pub(super) tuples: Tuples,
     /// The router's own addresses: nobody's device.
-    pub(super) own: FxHashSet<IpAddr>,
+    pub(super) own: HashSet<IpAddr>,
     pub(super) told: Told,
     sync: Option<Sync>,
     /// Batches were lost since the last BEGIN: the END of that sync would end flows whose reports were
@@ -99,7 +103,7 @@ impl RouterState {
 
     pub(super) fn new(name: &str, known: Known) -> Self {
         let mut tuples = Tuples::default();
-        let mut by_key: FxHashMap<FlowKey, u64> = FxHashMap::default();
+        let mut by_key: HashMap<FlowKey, u64> = HashMap::new();
         // In the order of their ids, so that the newest of one tuple stands for it.
         for record in &known.open {
             if let Some(earlier) = by_key.insert(record.key, record.flow_id) {
@@ -136,7 +140,7 @@ impl RouterState {
             by_key,
             names,
             tuples,
-            own: FxHashSet::default(),
+            own: HashSet::new(),
             told: Told::default(),
             cursors: FxHashMap::default(),
             sync: None,
@@ -216,7 +220,9 @@ impl RouterState {
         if !self.open.contains_key(&flow_id) {
             let tenant = self.tenant(&report);
             let continued = match tenant {
-                Tenant::Same(other) => self.open.remove(&other),
+                Tenant::Same(other) => self.open.remove(&other).inspect(|entry| {
+                    self.names.renumbered(entry.record.id.0, flow_id);
+                }),
                 Tenant::None | Tenant::Over(_) | Tenant::Later => None,
             };
             let entry = continued.unwrap_or_else(|| {

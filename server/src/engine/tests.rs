@@ -412,6 +412,34 @@ fn a_flow_without_an_id_that_was_taken_for_gone_goes_on_where_it_was() {
 }
 
 #[test]
+fn flows_of_a_router_that_fell_silent_are_over_in_the_end() {
+    const HOUR: Micros = 3_600_000_000;
+    let mut lab = Lab::new();
+    lab.flows(
+        [(0, 1, 17), (0, 2, 6), (RUN_A | 3, 3, 17)]
+            .map(|(id, port, protocol)| {
+                let mut told = report(Phase::New, id, port, bytes(1, 1));
+                told.key.protocol = protocol;
+                told
+            })
+            .to_vec(),
+    );
+    // Nothing else is told. UDP is forgotten after six hours, TCP after five days; an agent with ids says it itself.
+    let mut ended = |now: Micros| {
+        for (router, flows) in lab.engine.gone(now) {
+            lab.engine.end_gone(router, flows, now);
+        }
+        let changes = lab.engine.take_changes();
+        assert_eq!(changes.gaps.len(), changes.finished.len());
+        changes.finished.iter().map(|flow| flow.key.tuple.src_port).collect::<Vec<_>>()
+    };
+    assert_eq!(ended(NOW + 5 * HOUR), [0; 0]);
+    assert_eq!(ended(NOW + 7 * HOUR), [1]);
+    assert_eq!(ended(NOW + 150 * HOUR), [2]);
+    assert_eq!(ended(NOW + 1_500 * HOUR), [0; 0]);
+}
+
+#[test]
 fn a_late_word_about_a_flow_without_an_id_does_not_open_it_again() {
     let mut lab = Lab::new();
     let mut tell = |second: Micros, phase: Phase, (first, last): (Micros, Micros), orig: i64| {

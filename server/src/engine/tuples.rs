@@ -3,6 +3,8 @@
 //! NEW, UPDATE and DESTROY of one tuple are one flow; a NEW that began later than the open one is another. Batches may
 //! arrive late (the agent posts what failed again, after newer ones), so what a report is about is decided by its time.
 
+use std::collections::HashMap;
+
 use rustc_hash::FxHashMap;
 
 use super::router::OpenEntry;
@@ -46,9 +48,9 @@ pub(super) enum ByTuple {
 #[derive(Debug, Default)]
 pub(super) struct Tuples {
     /// Open flows whose tuple a later one uses; their ends may still come.
-    displaced: FxHashMap<FlowKey, Vec<u64>>,
+    displaced: HashMap<FlowKey, Vec<u64>>,
     /// The last flow of a tuple that ended.
-    ended: FxHashMap<FlowKey, Ended>,
+    ended: HashMap<FlowKey, Ended>,
     swept: Micros,
 }
 

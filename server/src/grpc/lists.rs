@@ -7,7 +7,7 @@ use std::sync::Arc;
 use netmon_proto::v1;
 use tonic::Status;
 
-use super::values::{self, address, direction, failed, number, router, text, time, wrong};
+use super::values::{self, address, direction, failed, name, number, router, text, time, wrong};
 use crate::{
     cursor,
     domain::{End, Hook},
@@ -91,7 +91,7 @@ impl List for v1::ListDevicesRequest {
             router: router(reader, &self.router_id)?,
             address: address("address", &self.address)?,
             text: text("text", &self.text)?,
-            ..DeviceFilter::default()
+            sort: values::device_order(self.order)?,
         })
     }
 
@@ -211,6 +211,7 @@ impl List for v1::ListDnsRequest {
             rcode: number("rcode", self.rcode)?,
             from: time(self.from_us),
             to: time(self.to_us),
+            sort: values::dns_order(self.order)?,
         })
     }
 
@@ -268,12 +269,15 @@ impl List for v1::ListDropsRequest {
             router: router(reader, &self.router_id)?,
             device: address("device", &self.device)?,
             host: address("host", &self.host)?,
+            source: address("source", &self.source)?,
             hook: (hook != Hook::Unknown).then_some(hook),
+            interface: name("interface", &self.interface)?,
             protocol: number("protocol", Some(self.protocol).filter(|protocol| *protocol != 0))?,
             port: number("port", self.port)?,
             text: text("text", &self.text)?,
             from: time(self.from_us),
             to: time(self.to_us),
+            sort: values::drop_order(self.order)?,
         })
     }
 

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use crate::{
     domain::{Direction, Micros, RouterId},
-    store::{FlowSort, HostSort, Reader, RouterSort, StoreError},
+    store::{DeviceSort, DnsSort, DropSort, FlowSort, HostSort, Reader, RouterSort, StoreError},
 };
 
 /// Longer than any name in the DNS.
@@ -89,7 +89,10 @@ macro_rules! orders {
 }
 
 orders! {
+    device_order: DeviceOrder => DeviceSort { LastSeen }
     flow_order: FlowOrder => FlowSort { Bytes, LastSeen, Duration }
+    dns_order: DnsOrder => DnsSort { Oldest, Name, Client }
+    drop_order: DropOrder => DropSort { Oldest, Source, Port, LeftOut }
     host_order: HostOrder => HostSort { LastSeen }
     domain_order: DomainOrder => HostSort { LastSeen }
     router_order: RouterOrder => RouterSort { LastHeard, Lag }

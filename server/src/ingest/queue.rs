@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tracing::warn;
 
 use super::Health;
 use crate::{
@@ -211,6 +212,14 @@ impl Ingest {
     /// # Errors
     /// The server is stopping.
     pub fn submit(&self, batch: BatchWork) -> Result<(), IngestError> {
+        let router = &*batch.router_name;
+        for v1::Rejection { index, reason } in &batch.rejections {
+            warn!(router, index, reason, "an event was refused");
+        }
+        let others = batch.rejected.saturating_sub(batch.rejections.len() as u64);
+        if others > 0 {
+            warn!(router, others, "more events of the same batch were refused");
+        }
         self.send(Work::Batch(Box::new(batch)))
     }
 

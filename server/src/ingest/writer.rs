@@ -252,13 +252,25 @@ impl Task {
             && self.engine.cursor(router, batch.epoch).is_none();
         if unknown {
             let stored = self.writer.cursor(router, batch.epoch)?;
-            let last = stored.unwrap_or(batch.sequence - 1);
+            let last = stored.unwrap_or(0);
             self.engine.load_cursor(router, batch.epoch, stored.is_some(), last);
         }
         Ok(router)
     }
 
+    /// Ends what is over of routers that say nothing any more.
+    fn end_gone(&mut self) {
+        let now = self.clock.now();
+        for (router, flows) in self.engine.gone(now) {
+            // Another server may have heard of them; then they are its own.
+            if matches!(self.is_as_stored(router), Ok(true)) {
+                self.engine.end_gone(router, flows, now);
+            }
+        }
+    }
+
     fn commit(&mut self, waiting: &mut Vec<Waiting>) {
+        self.end_gone();
         let changes = self.engine.take_changes();
         self.health.clamped.store(self.engine.clamped(), Ordering::Relaxed);
         if !changes.is_empty() && !self.write(&changes) {

@@ -1,6 +1,7 @@
 //! `netmon-server serve`: builds the parts, runs them, and takes them down in order.
 
 mod alive;
+mod file;
 mod listener;
 mod local;
 mod options;
@@ -16,7 +17,8 @@ use netmon_agent::{service::Word, transport::Fingerprint};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-pub use options::{ConfigError, Options, ServeArgs};
+pub use file::ConfigError;
+pub use options::{Options, ServeArgs};
 pub use tls::TlsFiles;
 
 use crate::{

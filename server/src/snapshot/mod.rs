@@ -20,6 +20,10 @@ use netmon_proto::v1::{self, event::Kind};
 use crate::domain::{Direction, FlowRecord, Micros};
 use crate::ingest::octets;
 
+/// IANA numbers.
+const ICMP: u32 = 1;
+const ICMPV6: u32 = 58;
+
 /// What tells flows apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -57,10 +61,18 @@ pub struct Compared {
     pub ended: usize,
 }
 
+/// Bytes and packets, both ways.
+type Counts = [u64; 4];
+
+/// The entries that are one flow here, by ICMP type, code and identifier: several pings between two hosts are.
+type Entries = HashMap<[u32; 3], Counts>;
+
 /// The flows of the last snapshot.
 #[derive(Debug, Default)]
 pub struct Table {
     open: HashMap<Key, v1::Flow>,
+    /// Of flows that were several entries or may become that; empty after a restart.
+    entries: HashMap<Key, Entries>,
     /// Whether there was a snapshot before: what is new then began after it, and all of its bytes were watched.
     compares: bool,
 }
@@ -70,12 +82,14 @@ impl Table {
     #[must_use]
     pub fn restored(open: &[FlowRecord], compares: bool) -> Self {
         let open = open.iter().map(stored).map(|flow| (Key::of(&flow), flow)).collect();
-        Self { open, compares }
+        Self { open, compares, ..Self::default() }
     }
 
     /// Compares with the flows that are there now. If not all of them may be among `flows`, absence ends none.
     pub fn take(&mut self, flows: Vec<v1::Flow>, complete: bool, now: Micros) -> (Vec<v1::Event>, Compared) {
-        let flows = merged(flows);
+        let (mut flows, entries) = merged(flows);
+        let before = std::mem::replace(&mut self.entries, entries);
+        self.go_on(&mut flows, &before);
         let mut compared = Compared { there: flows.len(), ..Compared::default() };
         let mut events = Vec::new();
         let mut tell = |flow: &v1::Flow| {
@@ -132,12 +146,37 @@ impl Table {
         self.compares = true;
         (events, compared)
     }
+
+    /// Counts on from the last snapshot what several entries moved: some of them are over, some new.
+    fn go_on(&self, flows: &mut HashMap<Key, v1::Flow>, before: &HashMap<Key, Entries>) {
+        for (key, entries) in &self.entries {
+            let (Some(known), Some(open)) = (before.get(key), self.open.get(key)) else { continue };
+            let mut sum = counters(open);
+            for (entry, now) in entries {
+                let was = known.get(entry).filter(|was| was.iter().zip(now).all(|(was, now)| was <= now));
+                let was = was.copied().unwrap_or_default();
+                for place in 0..sum.len() {
+                    sum[place] = sum[place].saturating_add(now[place] - was[place]);
+                }
+            }
+            if let Some(flow) = flows.get_mut(key) {
+                [flow.bytes_orig, flow.bytes_reply, flow.packets_orig, flow.packets_reply] = sum;
+            }
+        }
+    }
 }
 
-/// By their keys. What has one key (pings between two hosts, whose tuples differ by an identifier) is added up.
-fn merged(flows: Vec<v1::Flow>) -> HashMap<Key, v1::Flow> {
+/// By their keys. What has one key (pings between two hosts, whose tuples differ by an identifier) is added up; the
+/// second part has what was added.
+fn merged(flows: Vec<v1::Flow>) -> (HashMap<Key, v1::Flow>, HashMap<Key, Entries>) {
     let mut merged: HashMap<Key, v1::Flow> = HashMap::with_capacity(flows.len());
+    let mut entries: HashMap<Key, Entries> = HashMap::new();
     for mut flow in flows {
+        // The kernel's own number tells them apart, where it is given.
+        if flow.conntrack_id == 0 && matches!(flow.protocol, ICMP | ICMPV6) {
+            let entry = [flow.icmp_type, flow.icmp_code, flow.icmp_id];
+            entries.entry(Key::of(&flow)).or_default().insert(entry, counters(&flow));
+        }
         // The engine finds out which flow it is; what was counted before is decided here.
         flow.flow_id = u64::MAX;
         match merged.entry(Key::of(&flow)) {
@@ -155,10 +194,10 @@ fn merged(flows: Vec<v1::Flow>) -> HashMap<Key, v1::Flow> {
             }
         }
     }
-    merged
+    (merged, entries)
 }
 
-fn counters(flow: &v1::Flow) -> [u64; 4] {
+fn counters(flow: &v1::Flow) -> Counts {
     [flow.bytes_orig, flow.bytes_reply, flow.packets_orig, flow.packets_reply]
 }
 

@@ -105,9 +105,6 @@ impl Snapshots {
                 report.flow_id = 0;
             }
         }
-        for rejection in &checked.rejections {
-            warn!(reason = rejection.reason, "a flow of a snapshot was rejected");
-        }
         let (reply, answer) = oneshot::channel();
         self.ingest.submit(BatchWork {
             router: None,

@@ -64,7 +64,7 @@ fn holders(connection: &mut Connection, router: RouterId) -> Result<Vec<(IpAddr,
 }
 
 fn answers(connection: &mut Connection, router: RouterId) -> Result<Vec<KnownAnswer>, StoreError> {
-    type Row = (i64, Micros, Address, String, Option<Address>, Option<i64>);
+    type Row = (i64, Micros, Address, Option<Vec<u8>>, String, Option<Address>, Option<i64>);
     let oldest: Option<i64> = on_backend!(&mut *connection, |c| dns_queries::table
         .select(dns_queries::id)
         .order(dns_queries::id.desc())
@@ -74,6 +74,7 @@ fn answers(connection: &mut Connection, router: RouterId) -> Result<Vec<KnownAns
     let rows: Vec<Row> = on_backend!(connection, |c| dns_queries::table
         .inner_join(dns_answers::table.on(dns_answers::query_id.eq(dns_queries::id)))
         .inner_join(domains::table.on(dns_queries::domain_id.eq(domains::id)))
+        .left_join(devices::table.on(dns_queries::device_id.eq(devices::id.nullable())))
         .filter(dns_queries::id.gt(oldest.unwrap_or(i64::MIN)))
         .filter(dns_queries::router_id.eq(router.0))
         .filter(dns_queries::rcode.eq(0))
@@ -82,6 +83,7 @@ fn answers(connection: &mut Connection, router: RouterId) -> Result<Vec<KnownAns
             dns_queries::id,
             dns_queries::time_us,
             dns_queries::client_ip,
+            devices::identity.nullable(),
             domains::name,
             dns_answers::address,
             dns_answers::ttl_s,
@@ -93,9 +95,11 @@ fn answers(connection: &mut Connection, router: RouterId) -> Result<Vec<KnownAns
             shortest.entry(*query).and_modify(|known| *known = (*ttl).min(*known)).or_insert(*ttl);
         }
     }
-    let answer = |(query, time, client, domain, address, _): Row| {
+    let answer = |(query, time, client, identity, domain, address, _): Row| {
         let ttl_s = shortest.get(&query).and_then(|ttl| u32::try_from(*ttl).ok());
-        Some(KnownAnswer { time, client: client.into(), domain, address: address?.into(), ttl_s })
+        // An address may have another holder today.
+        let mac = identity.and_then(|identity| Mac::try_from(identity.as_slice()).ok());
+        Some(KnownAnswer { time, client: client.into(), mac, domain, address: address?.into(), ttl_s })
     };
     Ok(rows.into_iter().filter_map(answer).collect())
 }

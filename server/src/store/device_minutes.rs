@@ -1,7 +1,5 @@
 //! What a device moved, minute by minute.
 
-use std::net::IpAddr;
-
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
@@ -24,17 +22,15 @@ struct Row {
     sums: SumFigures,
 }
 
-/// The minutes from `from` to before `to`, no more than the last 25 hours of them, in which anything moved.
+/// The minutes from `from` to before `to`, no more than the last 25 hours of them, in which a device or a part of it
+/// moved anything.
 pub(super) fn device_minutes(
     connection: &mut Connection,
-    address: IpAddr,
+    device: i64,
     from: Micros,
     to: Micros,
 ) -> Result<Vec<MinuteRow>, StoreError> {
-    let devices = devices::with_address(connection, address.into())?;
-    if devices.is_empty() {
-        return Ok(Vec::new());
-    }
+    let devices = devices::with_parts(connection, device)?;
     let last = (to - 1).div_euclid(MINUTE_US);
     let first = from.div_euclid(MINUTE_US).max(last - MOST_MINUTES + 1);
     let ids: Vec<String> = devices.iter().map(i64::to_string).collect();

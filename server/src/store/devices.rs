@@ -244,6 +244,16 @@ pub(super) fn with_address(connection: &mut Connection, address: Address) -> Res
     Ok(roots.into_iter().chain(parts).collect())
 }
 
+/// The id of a device and those of its parts.
+pub(super) fn with_parts(connection: &mut Connection, device: i64) -> Result<Vec<i64>, StoreError> {
+    let mut ids: Vec<i64> = on_backend!(connection, |c| devices::table
+        .filter(devices::root_id.eq(Some(device)))
+        .select(devices::id)
+        .load(c))?;
+    ids.push(device);
+    Ok(ids)
+}
+
 /// The device behind this router that holds an address; of a part the whole.
 pub(super) fn holder(
     connection: &mut Connection,

@@ -1,5 +1,7 @@
 //! Writing what firewalls dropped.
 
+use std::net::IpAddr;
+
 use diesel::prelude::*;
 
 use super::address::Address;
@@ -60,13 +62,14 @@ fn row(
     Observed { router, time, what }: &Observed<FirewallDrop>,
 ) -> Option<NewDrop> {
     let device = |address| interned.device(*router, address);
-    let host = |address| if device(address).is_none() { interned.host(address) } else { None };
+    let host = |address: IpAddr| if device(address).is_none() { interned.host(address) } else { None };
+    let (src, dst) = what.outside_ends();
     let interface = |name: &str| if name.is_empty() { None } else { interned.label(name) };
     Some(NewDrop {
         id,
         router_id: router.0,
         device_id: device(what.src).or_else(|| device(what.dst)),
-        host_id: host(what.src).or_else(|| host(what.dst)),
+        host_id: src.and_then(host).or_else(|| dst.and_then(host)),
         time_us: *time,
         hook: what.hook as i16,
         // Every label was made known before.

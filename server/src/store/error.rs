@@ -17,6 +17,16 @@ pub enum StoreError {
         /// The newest schema of this program, and its version.
         program: String,
     },
+    /// An older program made the database, or none did. Nothing was changed.
+    #[error(
+        "the database has {database}, this program knows {program}: bring it up by netmon-server migrate first"
+    )]
+    Older {
+        /// The newest schema in the database.
+        database: String,
+        /// The newest schema of this program, and its version.
+        program: String,
+    },
     /// There is no room, or the database is read-only. Try again later; nothing was written.
     #[error(
         "the database cannot be written: its disk is full or it is read-only; make room or give write access"

@@ -62,8 +62,7 @@ macro_rules! take_all {
     };
 }
 
-/// Adds open flows, or brings those that are there up to date. Everything but the id may have changed: a restarted
-/// agent gives the flow a new id, and new settings of the agent give it another device or direction.
+/// Adds open flows, or brings those that are there up to date: a restarted agent gives the flow a new id, too.
 pub(super) fn upsert_open(
     connection: &mut Connection,
     interned: &Interned,

@@ -168,16 +168,16 @@ impl Interned {
         changes: &Changes,
         wanted: &mut Wanted<'_>,
     ) -> Result<(), StoreError> {
-        let ends = |drop: &crate::domain::FirewallDrop| [drop.src, drop.dst];
         let unknown: HashSet<DeviceKey> = changes
             .drops
             .iter()
-            .flat_map(|drop| ends(&drop.what).map(|address| (drop.router, address)))
+            .flat_map(|drop| [drop.what.src, drop.what.dst].map(|address| (drop.router, address)))
             .filter(|(_, address)| !self.hosts.contains_key(address))
             .collect();
         self.devices.look_up(connection, unknown)?;
         for drop in &changes.drops {
-            for address in ends(&drop.what) {
+            let (src, dst) = drop.what.outside_ends();
+            for address in src.into_iter().chain(dst) {
                 if self.device(drop.router, address).is_none() && is_host(address) {
                     let seen = Seen { first: drop.time, last: drop.time };
                     wanted.host(self, address, seen, true);

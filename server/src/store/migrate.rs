@@ -7,6 +7,7 @@ use std::fmt;
 use diesel::connection::SimpleConnection as _;
 use diesel::migration::{MigrationSource, MigrationVersion};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::StoreError;
@@ -63,6 +64,50 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Migrated, StoreErro
         super::settings::put(connection, PROGRAM, env!("CARGO_PKG_VERSION"))?;
         Ok(migrated)
     })
+}
+
+/// Refuses a database whose schema is not this program's, and changes nothing.
+pub(super) fn expect_known(connection: &mut Connection) -> Result<(), StoreError> {
+    let known = known(connection)?;
+    let applied = read_applied(connection)?;
+    let newest = |of: &BTreeSet<String>| of.last().map_or("none", String::as_str).to_owned();
+    let program = described(&newest(&known), env!("CARGO_PKG_VERSION"));
+    if let Some(newest) = applied.difference(&known).last() {
+        return Err(StoreError::Newer { database: described(newest, &program_of(connection)?), program });
+    }
+    if applied == known {
+        return Ok(());
+    }
+    let database =
+        if applied.is_empty() { "no schema".to_owned() } else { format!("schema {}", newest(&applied)) };
+    Err(StoreError::Older { database, program })
+}
+
+/// The migrations that a database has. Diesel's own question makes their table where it is missing.
+fn read_applied(connection: &mut Connection) -> Result<BTreeSet<String>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Number {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+    }
+    #[derive(QueryableByName)]
+    struct Version {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let query = match connection {
+        Connection::Sqlite(_) => {
+            "SELECT COUNT(*) AS number FROM sqlite_master WHERE name = '__diesel_schema_migrations'"
+        }
+        Connection::Postgres(_) => "SELECT COUNT(to_regclass('__diesel_schema_migrations')) AS number",
+    };
+    let Number { number } = on_backend!(&mut *connection, |c| diesel::sql_query(query).get_result(c))?;
+    if number == 0 {
+        return Ok(BTreeSet::new());
+    }
+    let query = "SELECT version FROM __diesel_schema_migrations";
+    let versions: Vec<Version> = on_backend!(connection, |c| diesel::sql_query(query).load(c))?;
+    Ok(versions.into_iter().map(|row| row.version).collect())
 }
 
 /// The migrations built into this program.

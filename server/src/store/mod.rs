@@ -61,8 +61,8 @@ pub use error::StoreError;
 pub use health_reads::RouterHealth;
 pub use import::Imported;
 pub use lists::{
-    DeviceFilter, DeviceSort, DnsFilter, DomainFilter, DropFilter, Elsewhere, FlowFilter, FlowSort, FlowText,
-    GapFilter, HostFilter, HostSort, Position, RouterFilter, RouterSort,
+    DeviceFilter, DeviceSort, DnsFilter, DnsSort, DomainFilter, DropFilter, DropSort, Elsewhere, FlowFilter,
+    FlowSort, FlowText, GapFilter, HostFilter, HostSort, Position, RouterFilter, RouterSort,
 };
 pub use migrate::Migrated;
 pub use reader::Reader;
@@ -84,7 +84,7 @@ const READERS: u32 = 8;
 /// How long a reader waits for a connection.
 const READER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A database whose schema is this program's.
+/// A database, whose schema is this program's unless it is only to be copied.
 pub struct Store {
     url: DatabaseUrl,
     reader: Reader,
@@ -95,13 +95,25 @@ impl Store {
     /// servers may do so at once. A database that a newer program made is refused and left as it is.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         Self::migrate(url)?;
+        Ok(Self::as_it_is(url))
+    }
+
+    /// Opens a database that is there, and changes nothing: one whose schema is another program's is refused.
+    pub fn open_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        migrate::expect_known(&mut Connection::open(url, Purpose::Read)?)?;
+        Ok(Self::as_it_is(url))
+    }
+
+    /// For a copy of it, which can be made of any schema.
+    #[must_use]
+    pub fn as_it_is(url: &DatabaseUrl) -> Self {
         let pool = r2d2::Pool::builder()
             .max_size(READERS)
             .min_idle(Some(0))
             .connection_timeout(READER_PATIENCE)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(ReadConnections(url.clone()));
-        Ok(Self { url: url.clone(), reader: Reader::new(url.clone(), pool) })
+        Self { url: url.clone(), reader: Reader::new(url.clone(), pool) }
     }
 
     /// Does the same with the schema alone.

@@ -231,14 +231,14 @@ impl Reader {
         self.with(|connection| top::top(connection, filter))
     }
 
-    /// What the device that holds this address moved in each minute of a span, the last 25 hours of it at most.
+    /// What a device, by its id, and its parts moved in each minute of a span, the last 25 hours of it at most.
     pub fn device_minutes(
         &self,
-        address: IpAddr,
+        device: i64,
         from: Micros,
         to: Micros,
     ) -> Result<Vec<MinuteRow>, StoreError> {
-        self.with(|connection| device_minutes::device_minutes(connection, address, from, to))
+        self.with(|connection| device_minutes::device_minutes(connection, device, from, to))
     }
 
     /// How many flows there are, from the sums of the days: no flow is read.

@@ -246,6 +246,8 @@ pub struct DnsRow {
     pub time: Micros,
     /// Who asked.
     pub client: IpAddr,
+    /// Row id of the name that was asked for.
+    pub domain: i64,
     /// For which name, lower case, without the final dot.
     pub name: String,
     /// RR type.

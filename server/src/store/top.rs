@@ -14,7 +14,7 @@ use super::rollup_table::{DEVICES, FIGURES, HOSTS, ROLLUPS, Rollup, SERVICES};
 use super::rows::Sums;
 use super::schema::remote_hosts;
 use super::totals::{SumFigures, sum_columns};
-use super::{host_facts, lists};
+use super::{host_facts, lists, sweep};
 use crate::domain::{MINUTE_US, Micros, RouterId};
 
 /// What to rank.
@@ -108,22 +108,54 @@ struct Row {
 pub(super) fn top(connection: &mut Connection, filter: &TopFilter) -> Result<TopList, StoreError> {
     let minutes = (filter.to - filter.from).div_euclid(MINUTE_US);
     let unit = usize::from(minutes > BY_MINUTES) + usize::from(minutes > BY_HOURS);
-    let table = unit
-        + match filter.by {
-            TopBy::Device => DEVICES,
-            TopBy::Service => SERVICES,
-            TopBy::Host => HOSTS,
-        };
-    let rollup = &ROLLUPS[table];
-    let bucket_us = rollup.minutes * MINUTE_US;
-    let first = filter.from.div_euclid(bucket_us);
-    let last = (filter.to - 1).max(filter.from).div_euclid(bucket_us);
-    let rows = connection.snapshot(|connection| {
+    let tables = match filter.by {
+        TopBy::Device => DEVICES,
+        TopBy::Service => SERVICES,
+        TopBy::Host => HOSTS,
+    };
+    connection.snapshot(|connection| {
+        let mut table = tables + unit;
+        for coarser in table + 1..=tables + 2 {
+            if reaches_further(connection, coarser, table, filter.from)? {
+                table = coarser;
+            }
+        }
+        let rollup = &ROLLUPS[table];
+        let bucket_us = rollup.minutes * MINUTE_US;
+        let first = filter.from.div_euclid(bucket_us);
+        let last = (filter.to - 1).max(filter.from).div_euclid(bucket_us);
         let from = rollup::source(table, rollup::mark(connection)?, Some((first, last)));
         let rows = read(connection, rollup, filter, &from)?;
-        named(connection, filter.by, rows)
-    })?;
-    Ok(TopList { from: first * bucket_us, to: (last + 1) * bucket_us, rows })
+        Ok(TopList {
+            from: first * bucket_us,
+            to: (last + 1) * bucket_us,
+            rows: named(connection, filter.by, rows)?,
+        })
+    })
+}
+
+/// Whether the finer of two tables of [`ROLLUPS`] was not kept since this time, and the coarser one for longer.
+fn reaches_further(
+    connection: &mut Connection,
+    coarser: usize,
+    finer: usize,
+    from: Micros,
+) -> Result<bool, StoreError> {
+    let mut oldest = |table: usize| {
+        let Rollup { table, time, minutes, .. } = ROLLUPS[table];
+        let number = sweep::number(connection, format!("SELECT MIN({time}) AS number FROM {table}"))?;
+        Ok::<_, StoreError>(number.map(|bucket| bucket * minutes))
+    };
+    let (fine, coarse) = (oldest(finer)?, oldest(coarser)?);
+    let unit = ROLLUPS[coarser].minutes;
+    Ok(match (fine, coarse) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        // An hour begins before its first minute in any case.
+        (Some(fine), Some(coarse)) => {
+            from.div_euclid(MINUTE_US) < fine && coarse < fine.div_euclid(unit) * unit
+        }
+    })
 }
 
 fn read(

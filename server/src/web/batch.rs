@@ -16,7 +16,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::debug;
 use utoipa::ToSchema;
 
 use super::App;
@@ -187,14 +187,6 @@ async fn take(app: &App, request: Request) -> Result<Taken, NotTaken> {
     } else {
         read()?
     };
-    for rejection in &batch.rejections {
-        warn!(
-            router = batch.router,
-            index = rejection.index,
-            reason = rejection.reason,
-            "an event of an HTTP batch was rejected"
-        );
-    }
     let Some(permit) = app.ingest.room_soon(batch.events.len(), PATIENCE).await? else {
         return Err(NotTaken::Later("the writer is behind".to_owned()));
     };

@@ -16,6 +16,9 @@ pub(crate) enum WebError {
     /// No or wrong token, no session.
     #[error("expected `Authorization: Bearer TOKEN` with this server's token, or a login")]
     Unauthorized,
+    /// A browser sends what another site's page says.
+    #[error("this came from a page of another site, expected one of this server")]
+    Foreign,
     /// There is nothing here.
     #[error("there is nothing at this address")]
     NotFound,
@@ -45,6 +48,7 @@ impl WebError {
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Not logged in"),
+            Self::Foreign => (StatusCode::FORBIDDEN, "Not from there"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not found"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "This request does not work"),
             Self::Unavailable(_) | Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "Not now"),

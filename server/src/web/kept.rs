@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::Instant};
 
-/// A value and when it was got. It is got by one at a time, however many ask.
+/// A value and until when it is kept. It is got by one at a time, however many ask.
 #[derive(Debug)]
 pub(super) struct Kept<T> {
     last: Arc<Mutex<Option<(Instant, T)>>>,
-    lasts: Duration,
+    /// For how long a value is kept that took so long to get.
+    lasts: fn(Duration) -> Duration,
 }
 
 impl<T: Clone + Send + 'static> Kept<T> {
-    pub(super) fn new(lasts: Duration) -> Self {
+    pub(super) fn new(lasts: fn(Duration) -> Duration) -> Self {
         Self { last: Arc::default(), lasts }
     }
 
@@ -20,14 +21,15 @@ impl<T: Clone + Send + 'static> Kept<T> {
     /// another one before it is done.
     pub(super) async fn get(&self, get: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let mut last = self.last.clone().lock_owned().await;
-        if let Some((at, value)) = &*last
-            && at.elapsed() < self.lasts
+        if let Some((until, value)) = &*last
+            && Instant::now() < *until
         {
             return Some(value.clone());
         }
+        let (lasts, began) = (self.lasts, Instant::now());
         let getting = tokio::spawn(async move {
             let value = get.await;
-            *last = Some((Instant::now(), value.clone()));
+            *last = Some((Instant::now() + lasts(began.elapsed()), value.clone()));
             value
         });
         getting.await.ok()
@@ -59,7 +61,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_at_once_get_what_one_has_read() {
-        let (kept, count) = (Arc::new(Kept::new(LASTS)), Arc::new(AtomicUsize::new(0)));
+        let (kept, count) = (Arc::new(Kept::new(|_| LASTS)), Arc::new(AtomicUsize::new(0)));
         for expected in [1, 2] {
             let mut asking = JoinSet::new();
             for _ in 0..100 {
@@ -73,7 +75,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_does_not_make_another_one_begin() {
-        let (kept, count) = (Kept::new(LASTS), Arc::new(AtomicUsize::new(0)));
+        let (kept, count) = (Kept::new(|_| LASTS), Arc::new(AtomicUsize::new(0)));
         for _ in 0..9 {
             assert!(timeout(SECOND, kept.get(counted(&count, 10 * SECOND))).await.is_err());
         }

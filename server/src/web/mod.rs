@@ -36,7 +36,12 @@ pub use live_feed::LiveFeed;
 use kept::Kept;
 
 use crate::{
-    auth::Token, clock::Clock, engine::LiveSnapshot, enrich::Enrichment, ingest::Ingest, store::Reader,
+    auth::Token,
+    clock::Clock,
+    engine::LiveSnapshot,
+    enrich::Enrichment,
+    ingest::Ingest,
+    store::{Reader, Totals},
 };
 
 /// What every handler may use.
@@ -60,6 +65,8 @@ pub struct App {
     pub refused: Arc<RefusedConnections>,
     /// What the metrics tell of the database; `None`: it did not answer.
     stored: Arc<Kept<Option<Arc<metrics::Stored>>>>,
+    /// The sums over all tables; or why there are none.
+    totals: Arc<Kept<Result<Totals, String>>>,
     /// A place for each export that may run.
     exports: Arc<Semaphore>,
     /// A place for each HTTP batch that may be in memory.
@@ -80,7 +87,7 @@ impl App {
         let live = Arc::new(LiveFeed::new(ingest.clone()));
         let exports = Arc::new(Semaphore::new(lists::AT_ONCE));
         let bodies = Arc::new(Semaphore::new(batch::BODIES));
-        let (refused, stored) = (Arc::default(), Arc::new(Kept::new(metrics::LASTS)));
+        let (refused, stored) = (Arc::default(), Arc::new(Kept::new(metrics::lasts)));
         Self {
             ingest,
             reader,
@@ -91,6 +98,7 @@ impl App {
             whois_server,
             refused,
             stored,
+            totals: Arc::new(Kept::new(api::totals_last)),
             exports,
             bodies,
         }
@@ -151,6 +159,7 @@ pub fn router(app: App) -> Router {
         .route("/logout", axum::routing::post(pages::login::logout))
         .route("/assets/{name}", get(assets::serve))
         .fallback(error::not_found)
+        .layer(middleware::from_fn(session::refuse_foreign))
         .layer(middleware::from_fn(security_headers))
         .with_state(app)
 }

@@ -39,6 +39,14 @@ pub(super) async fn require(State(app): State<App>, request: Request, next: Next
     WebError::Unauthorized.into_response()
 }
 
+/// Refuses what a browser posts for a page of another origin. The cookie does not come along from another site, but from
+/// another port of this host it does: to a cookie that is the same site. Programs send no such header.
+pub(super) async fn refuse_foreign(request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site");
+    let own = site.is_none_or(|site| site == "same-origin" || site == "none");
+    if own || request.method().is_safe() { next.run(request).await } else { WebError::Foreign.into_page() }
+}
+
 /// The `Set-Cookie` value of a fresh login.
 pub(super) fn new_cookie(token: &Token, now: Micros, over_tls: OverTls) -> String {
     let expires = now / 1_000_000 + LIFE_S;

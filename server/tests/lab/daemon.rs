@@ -42,14 +42,14 @@ struct Daemon {
 }
 
 impl Server {
-    /// Starts it on the database in this directory and waits until it listens.
-    pub(crate) fn start(directory: &Path) -> anyhow::Result<Self> {
+    /// Starts it on the database in this directory, to be opened by this token, and waits until it listens.
+    pub(crate) fn start(directory: &Path, token: &str) -> anyhow::Result<Self> {
         let output = directory.join("server.out");
         let mut command = Command::new(env!("CARGO_BIN_EXE_netmon-server"));
         command
             .args(["serve", "--listen", "10.99.0.2:3000", "--data"])
             .arg(directory.join("data"))
-            .env("NETMON_API_TOKEN", TOKEN)
+            .env("NETMON_API_TOKEN", token)
             .stdout(File::create(&output)?);
         let mut server = Self(Daemon::start("server", &mut command, directory)?);
         wait::until("the server listens", START_LIMIT, || {

@@ -9,7 +9,7 @@ use anyhow::{anyhow, ensure};
 use crate::api::{self, Flow};
 use crate::compare::{self, Agreement, Unwatched};
 use crate::ctnetlink::{self, FlowKey};
-use crate::daemon::{Agent, PROXY_PORT, SERVER_PORT, Server};
+use crate::daemon::{Agent, PROXY_PORT, SERVER_PORT, Server, TOKEN};
 use crate::ledger::Ledger;
 use crate::namespaces::{self, Place, ROUTER_MGMT, SERVER};
 use crate::outside::Site;
@@ -70,7 +70,12 @@ impl Lab {
 
     /// Starts it again on its database.
     pub(crate) fn start_server(&mut self) -> anyhow::Result<()> {
-        self.server = Some(Server::start(&self.directory)?);
+        self.start_server_with(TOKEN)
+    }
+
+    /// The same with another token, which ends everyone's login.
+    pub(crate) fn start_server_with(&mut self, token: &str) -> anyhow::Result<()> {
+        self.server = Some(Server::start(&self.directory, token)?);
         Ok(())
     }
 

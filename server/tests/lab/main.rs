@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         LabTest::new("reuse::each_is_a_flow_of_its_own", reuse::each_is_a_flow_of_its_own),
         LabTest::new("latency::connect_to_event", latency::connect_to_event).alone(),
         LabTest::new("page::follows_a_connection", page::follows_a_connection).needs(&[browser::CHROMIUM]),
+        LabTest::new("page::asks_for_a_login_when_its_own_ends", page::asks_for_a_login_when_its_own_ends)
+            .needs(&[browser::CHROMIUM]),
         LabTest::new("page::fits_a_narrow_screen", page::fits_a_narrow_screen).needs(&[browser::CHROMIUM]),
     ];
     for run in 1..=outside::runs() {

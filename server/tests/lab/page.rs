@@ -55,6 +55,19 @@ pub(crate) fn follows_a_connection(site: &Site) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A live page whose login has ended asks for the next one, without anybody's help.
+pub(crate) fn asks_for_a_login_when_its_own_ends(site: &Site) -> anyhow::Result<()> {
+    let mut lab = Lab::start(site)?;
+    let mut browser = Browser::start(&site.directory)?;
+    log_in(&mut browser)?;
+    lab.kill_server()?;
+    lab.start_server_with("another-token")?;
+    wait::until("the login form is there again", LIMIT, || {
+        let there = browser.evaluate("document.querySelector('form #token') !== null")?;
+        Ok((there == json!(true)).then_some(()))
+    })
+}
+
 /// Nothing of any page is wider than a small phone, not even a part that could be scrolled by itself.
 pub(crate) fn fits_a_narrow_screen(site: &Site) -> anyhow::Result<()> {
     let lab = Lab::start(site)?;

@@ -1,10 +1,11 @@
 //! The console's lists over gRPC.
 
-use netmon_proto::v1;
+use netmon_proto::v1::{self, event::Kind};
 use tonic::{Code, Status};
 
-use crate::client::Agent;
+use crate::client::{self, Agent};
 use crate::lists::{HOSTILE_NAME, filled};
+use crate::server::Server;
 
 fn flows(agent: &Agent, request: v1::ListFlowsRequest) -> Result<v1::ListFlowsResponse, Status> {
     agent.console(|mut client| async move { client.list_flows(agent.authorized(request)).await })
@@ -101,6 +102,33 @@ fn filters_of_flows_narrow() {
     }
     let stranger = Agent::with_token(&server, "wrong");
     assert_eq!(flows(&stranger, any()).unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[test]
+fn flows_are_found_by_a_part_of_a_name() {
+    let server = Server::start();
+    let agent = Agent::new(&server);
+    let answer = client::event(Kind::DnsResponse(v1::DnsResponse {
+        client_ip: vec![192, 168, 1, 20].into(),
+        name: "www.example.org".to_owned(),
+        r#type: 1,
+        answers: vec![v1::DnsAnswer {
+            name: "www.example.org".to_owned(),
+            r#type: 1,
+            address: vec![203, 0, 113, 9].into(),
+            ttl_s: Some(300),
+            ..v1::DnsAnswer::default()
+        }],
+        ..v1::DnsResponse::default()
+    }));
+    agent.report("attic", vec![answer]).unwrap();
+    agent.report("attic", vec![client::ended(1)]).unwrap();
+    for (part, expected) in [("W.Exam", 1), ("example.com", 0)] {
+        let request =
+            v1::ListFlowsRequest { domain_part: part.to_owned(), ..v1::ListFlowsRequest::default() };
+        assert_eq!(flows(&agent, request).unwrap().flows.len() as u64, expected, "{part}");
+        assert_eq!(server.total(&format!("/api/v1/flows?q={part}")), expected, "{part}");
+    }
 }
 
 #[test]

@@ -52,6 +52,31 @@ fn a_person_names_a_device() {
     assert_eq!(server.read("/devices/99").0, 404);
 }
 
+/// A page on another port of the same host is of the same site, and its form has the cookie.
+#[test]
+fn a_form_of_another_origin_changes_nothing() {
+    let server = filled(3);
+    let login = format!("token={}", crate::server::TOKEN);
+    for (path, form) in
+        [("/devices/1/name", "name=Anna"), ("/login", login.as_str()), ("/logout", ""), ("/notice", "")]
+    {
+        for site in ["cross-site", "same-site"] {
+            let mut answer = server.post_from(site, path, form);
+            let page = answer.body_mut().read_to_string().unwrap();
+            assert!(
+                answer.status() == 403 && page.contains("a page of another site"),
+                "{path} {site}: {page}"
+            );
+            assert!(answer.headers().get("set-cookie").is_none(), "{path} {site}");
+        }
+        assert_eq!(server.post_from("same-origin", path, form).status().as_u16(), 303, "{path}");
+    }
+    assert!(server.read("/devices/1").1.contains("<h1>Anna</h1>"));
+    // What only reads may be followed from anywhere.
+    let linked = server.request("/login").header("Sec-Fetch-Site", "cross-site").call().unwrap();
+    assert_eq!(linked.status().as_u16(), 200);
+}
+
 #[test]
 fn a_person_merges_two_devices_and_splits_them_again() {
     let server = filled(3);

@@ -86,7 +86,7 @@ fn a_host_is_found_by_all_that_is_known_of_it() {
     agent.report("attic", events).unwrap();
     let named = "INSERT INTO host_names (host_id, name, asked_us, due_us)
                  SELECT id, 'Mail.example.net', 1, 1 FROM remote_hosts WHERE address = unhex('c6336407')";
-    assert_eq!(diesel::sql_query(named).execute(&mut database(&server)).unwrap(), 1);
+    assert_eq!(diesel::sql_query(named).execute(&mut server.database()).unwrap(), 1);
 
     let (example, mail) = ("203.0.113.9", "198.51.100.7");
     for (text, expected) in [
@@ -125,18 +125,11 @@ fn a_host_is_found_by_all_that_is_known_of_it() {
     }
 }
 
-fn database(server: &Server) -> SqliteConnection {
-    let path = server.data().join("netmon.db");
-    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut connection).unwrap();
-    connection
-}
-
 /// How many hosts were looked at by whoever asks for names. The one of these tests is in no DNS, so that nothing is
 /// asked.
 fn looked_at(server: &Server) -> i64 {
     let count = "SELECT COUNT(*) AS number FROM host_names";
-    diesel::sql_query(count).get_result::<crate::pressure::Count>(&mut database(server)).unwrap().number
+    diesel::sql_query(count).get_result::<crate::pressure::Count>(&mut server.database()).unwrap().number
 }
 
 #[test]

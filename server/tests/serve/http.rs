@@ -26,8 +26,7 @@ struct Line {
 
 /// Every row of every table, but of what the program tells about itself.
 pub(crate) fn all_rows(server: &Server) -> Vec<String> {
-    let path = server.data().join("netmon.db");
-    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut connection = server.database();
     let mut load = |query: &str| -> Vec<String> {
         let rows: Vec<Line> = diesel::sql_query(query).load(&mut connection).unwrap();
         rows.into_iter().map(|row| row.line).collect()

@@ -297,6 +297,14 @@ fn the_description_names_every_list() {
             assert!(operation["responses"]["400"].is_object(), "{path}: {operation}");
         }
     }
+    for (path, most) in
+        [("flows", 1000), ("flows.csv", 5_000_000), ("gaps.jsonl", 5_000_000), ("top.csv", 1000)]
+    {
+        let parameters = &description["paths"][format!("/api/v1/{path}")]["get"]["parameters"];
+        let limit =
+            parameters.as_array().unwrap().iter().find(|parameter| parameter["name"] == "limit").unwrap();
+        assert_eq!(limit["schema"]["maximum"], most, "{path}: {limit}");
+    }
     let parameters = description["paths"]["/api/v1/flows"]["get"]["parameters"].as_array().unwrap();
     assert!(parameters.iter().all(|parameter| parameter["in"] == "query" && parameter["required"] == false));
     assert!(parameters.iter().any(|parameter| parameter["name"] == "device"));

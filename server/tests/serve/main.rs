@@ -4,6 +4,7 @@
 mod client;
 mod console;
 mod devices;
+mod files;
 mod hosts;
 mod http;
 mod lists;
@@ -11,6 +12,7 @@ mod malformed;
 mod manager;
 #[path = "../support/mmdb.rs"]
 mod mmdb;
+mod orders;
 mod original;
 mod pages;
 mod pressure;
@@ -106,6 +108,18 @@ fn a_stream_says_hello_and_counts_on() {
     assert_eq!((acks.accepted, acks.rejected), (1, 1));
     assert_eq!(server.total("/api/v1/flows"), 5);
     assert!(server.read("/api/v1/totals").1.contains("\"agree\":true"));
+    // Of many, ten are told with the reason, in the answer and in the log; the others are counted there.
+    let bad = client::batch(6, vec![client::event_without_kind(); 13]);
+    let acks = agent.stream(vec![hello(7), bad]).unwrap();
+    assert_eq!((acks.accepted, acks.rejected), (0, 13));
+    let log = server.log();
+    let said = |text: &str| log.lines().filter(|line| line.contains("attic") && line.contains(text)).count();
+    assert_eq!(
+        (said("an event was refused"), said("more events of the same batch were refused")),
+        (11, 1),
+        "{log}"
+    );
+    assert!(log.contains("others=3"), "{log}");
 }
 
 #[test]
@@ -139,6 +153,20 @@ fn a_stream_that_breaks_the_rules_ends_with_the_reason() {
     let stranger = Agent::with_token(&server, "wrong");
     assert_eq!(stranger.stream(vec![hello()]).unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(stranger.report("attic", vec![]).unwrap_err().code(), Code::Unauthenticated);
+}
+
+/// It is larger than what may be on the way unread.
+#[test]
+fn a_full_batch_is_taken() {
+    let server = Server::start();
+    let detail = "x".repeat(200);
+    let gap = |count| {
+        client::event(Kind::Gap(v1::Gap { cause: 1, count, detail: detail.clone(), ..v1::Gap::default() }))
+    };
+    let events: Vec<v1::Event> = (1..=8192).map(gap).collect();
+    let frames = vec![client::hello("attic", 9, 1), client::batch(1, events)];
+    let acks = Agent::new(&server).stream(frames).unwrap();
+    assert_eq!((acks.last, acks.accepted, acks.rejected), (1, 8192, 0));
 }
 
 #[test]

@@ -78,8 +78,8 @@ fn pages_of_json_are_the_list() {
         ("domains", &["newest", "last_seen"]),
         ("routers", &["name", "last_heard", "lag"]),
         ("gaps", &[]),
-        ("dns", &[]),
-        ("drops", &[]),
+        ("dns", &["newest", "oldest", "name", "client"]),
+        ("drops", &["newest", "oldest", "source", "port", "left_out"]),
     ] {
         let orders = orders.iter().map(|order| format!("&sort={order}"));
         for order in orders.chain([String::new()]) {
@@ -106,7 +106,13 @@ fn pages_of_json_are_the_list() {
                 assert_eq!(read, whole, "{list}{order} by {limit}");
             }
             if list != "live" {
-                let (_, lines) = server.read(&format!("/api/v1/{list}.jsonl?{order}"));
+                let (status, lines) = server.read(&format!("/api/v1/{list}.jsonl?{order}"));
+                let of_a_window = ["flows", "dns", "drops"].contains(&list)
+                    && !["", "&sort=newest", "&sort=oldest"].contains(&order.as_str());
+                assert_eq!(status, if of_a_window { 400 } else { 200 }, "{list}{order}: {lines}");
+                if of_a_window {
+                    continue;
+                }
                 let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
                 let items: Value = lines.collect();
                 assert_eq!(keys(list, &serde_json::json!({ "items": items })), whole, "{list}{order}");

@@ -59,8 +59,7 @@ fn a_batch_is_put_off_while_the_writer_is_behind() {
     // Of 32,768 events that may wait for the writer, four batches take more than a quarter each.
     const EVENTS: u16 = 8_300;
     let server = Server::start();
-    let path = server.data().join("netmon.db");
-    let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut other = server.database();
     // Another program holds the database: the writer waits.
     diesel::sql_query("BEGIN IMMEDIATE").execute(&mut other).unwrap();
     let bodies = [0, 1, 2, 3].map(|number| {

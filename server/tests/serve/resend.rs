@@ -50,8 +50,7 @@ fn assert_counted_once(server: &Server) {
     assert_eq!(totals["flows"]["bytes_orig"], json!(count * (count + 1) / 2));
     assert_eq!(totals["flows"], totals["service_minutes"]);
     assert_eq!(server.total("/api/v1/drops"), 1);
-    let path = server.data().join("netmon.db");
-    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut connection = server.database();
     let sum = "SELECT SUM(count) AS number FROM dns_buckets";
     let asked: crate::pressure::Count = diesel::sql_query(sum).get_result(&mut connection).unwrap();
     assert_eq!(asked.number, 3);
@@ -77,8 +76,7 @@ fn reset(stream: TcpStream) {
 
 /// Holds the database, so that the writer waits, and whoever waits for the writer.
 fn hold(server: &Server) -> SqliteConnection {
-    let path = server.data().join("netmon.db");
-    let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut other = server.database();
     diesel::sql_query("BEGIN IMMEDIATE").execute(&mut other).unwrap();
     other
 }

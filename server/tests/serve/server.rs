@@ -6,8 +6,12 @@ use std::{
     time::Duration,
 };
 
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
 use ureq::{RequestBuilder, http::Response, typestate::WithoutBody};
 
+/// In its data directory.
+const LOG: &str = "log";
 pub(crate) const TOKEN: &str = "token-of-the-test";
 
 pub(crate) struct Server {
@@ -50,6 +54,19 @@ impl Server {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// Its database, by a connection of the test's own that waits for whoever writes.
+    pub(crate) fn database(&self) -> SqliteConnection {
+        let path = self.data.path().join("netmon.db");
+        let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 30000").unwrap();
+        connection
+    }
+
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join(LOG)).unwrap()
+    }
+
     pub(crate) fn request(&self, path: &str) -> RequestBuilder<WithoutBody> {
         agent().get(format!("{}{path}", self.url))
     }
@@ -66,8 +83,11 @@ impl Server {
         request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
     }
 
-    pub(crate) fn data(&self) -> &std::path::Path {
-        self.data.path()
+    /// The same as a browser sends it from a page of this site.
+    pub(crate) fn post_from(&self, site: &str, path: &str, form: &str) -> Response<ureq::Body> {
+        let request = agent().post(format!("{}{path}", self.url)).header("Sec-Fetch-Site", site);
+        let request = request.header("Authorization", format!("Bearer {TOKEN}"));
+        request.header("Content-Type", "application/x-www-form-urlencoded").send(form).unwrap()
     }
 
     pub(crate) fn post_body(
@@ -125,7 +145,8 @@ pub(crate) fn command(data: &std::path::Path) -> Command {
 }
 
 fn start(data: &std::path::Path, flags: &[&str]) -> (Child, String) {
-    let mut child = command(data).args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(data.join(LOG)).unwrap();
+    let mut child = command(data).args(flags).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url =

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use diesel::{Connection as _, PgConnection, SqliteConnection};
+use diesel::{Connection as _, PgConnection};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness as _};
 use netmon_server::domain::{Changes, Micros, Observed};
 use netmon_server::store::{DatabaseUrl, Store};
@@ -56,17 +56,14 @@ fn schemas(database: &str) -> Vec<String> {
     names.iter().map(|name| name.split('_').next().unwrap().to_owned()).collect()
 }
 
-pub(crate) fn migrate_makes_a_database_or_brings_it_up_to_date(url: &DatabaseUrl) {
+/// Makes a database with all changes but the last. The schemas that this program knows.
+fn make_older(url: &DatabaseUrl) -> Vec<String> {
     let database = if matches!(url, DatabaseUrl::Sqlite(_)) { "sqlite" } else { "postgres" };
     let schemas = schemas(database);
-    let [.., before, newest] = schemas.as_slice() else { panic!("expected two schemas at least") };
-    // All but the last change, on an otherwise new database.
     let source = FileBasedMigrations::from_path(migrations(database)).unwrap();
     match url {
-        DatabaseUrl::Sqlite(path) => {
-            assert_eq!(done("migrate", url), format!("{url}: made, with schema {newest}\n"));
-            std::fs::remove_file(path).unwrap();
-            let mut old = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        DatabaseUrl::Sqlite(_) => {
+            let mut old = crate::schema::sqlite_connection(url);
             schemas[1..].iter().for_each(|_| drop(old.run_next_migration(source.clone()).unwrap()));
         }
         DatabaseUrl::Postgres(url) => {
@@ -74,9 +71,54 @@ pub(crate) fn migrate_makes_a_database_or_brings_it_up_to_date(url: &DatabaseUrl
             schemas[1..].iter().for_each(|_| drop(old.run_next_migration(source.clone()).unwrap()));
         }
     }
+    schemas
+}
+
+fn versions(url: &DatabaseUrl) -> Vec<String> {
+    lines(url, &["version"], "FROM __diesel_schema_migrations ORDER BY version")
+}
+
+/// An older database stays what it is, and a copy of it is the same.
+pub(crate) fn what_only_reads_changes_no_schema(url: &DatabaseUrl) {
+    let schemas = make_older(url);
+    let [older @ .., newest] = schemas.as_slice() else { panic!("expected two schemas at least") };
+    let (code, out, err) = run(["check", "--database-url", &url.to_string()]);
+    let (before, version) = (older.last().unwrap(), env!("CARGO_PKG_VERSION"));
+    let expected = format!(
+        "netmon-server: the database {url} cannot be used: the database has schema {before}, this program knows \
+         schema {newest} of netmon-server {version}: bring it up by netmon-server migrate first\n"
+    );
+    assert_eq!((code, out.as_str(), err), (1, "", expected));
+    assert_eq!(versions(url), older);
+    if let DatabaseUrl::Sqlite(path) = url {
+        let copied = |name| {
+            let copy = path.with_file_name(name).to_str().unwrap().to_owned();
+            let (code, _, err) = run(["backup", "--database-url", &url.to_string(), &copy]);
+            assert_eq!((code, err.as_str()), (0, ""));
+            versions(&DatabaseUrl::Sqlite(copy.into()))
+        };
+        assert_eq!(copied("older.db"), older);
+        execute(url, "INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')");
+        assert_eq!(copied("newer.db").last().unwrap(), "9999");
+        // What is no database of ours has no schema, and gets none.
+        let empty = path.with_file_name("empty.db");
+        std::fs::write(&empty, "").unwrap();
+        let (code, _, err) = run(["check", "--database-url", empty.to_str().unwrap()]);
+        assert!(code == 1 && err.contains("the database has no schema"), "{err}");
+        assert_eq!(std::fs::metadata(&empty).unwrap().len(), 0);
+    }
+}
+
+pub(crate) fn migrate_makes_a_database_or_brings_it_up_to_date(url: &DatabaseUrl) {
+    if let DatabaseUrl::Sqlite(path) = url {
+        let newest = schemas("sqlite").pop().unwrap();
+        assert_eq!(done("migrate", url), format!("{url}: made, with schema {newest}\n"));
+        std::fs::remove_file(path).unwrap();
+    }
+    let schemas = make_older(url);
+    let [.., before, newest] = schemas.as_slice() else { panic!("expected two schemas at least") };
     assert_eq!(done("migrate", url), format!("{url}: brought from schema {before} to {newest}\n"));
-    let versions = lines(url, &["version"], "FROM __diesel_schema_migrations ORDER BY version");
-    assert_eq!(versions, schemas);
+    assert_eq!(versions(url), schemas);
     let (store, mut writer, router) = opened(url);
     writer.commit(&ended(&[tcp(router, 1)])).unwrap();
     assert_eq!(done("migrate", url), format!("{url}: has schema {newest} already\n"));
@@ -101,8 +143,7 @@ pub(crate) fn migrate_refuses_a_newer_database(url: &DatabaseUrl) {
         );
         assert_eq!((code, out.as_str(), err), (1, "", expected), "{command}");
     }
-    let versions = lines(url, &["version"], "FROM __diesel_schema_migrations ORDER BY version");
-    assert_eq!(versions.last().unwrap(), "9999");
+    assert_eq!(versions(url).last().unwrap(), "9999");
 }
 
 /// Flows, DNS and drops, some kept long enough and some not.

@@ -9,9 +9,10 @@ use netmon_server::domain::{
 use netmon_server::store::{DatabaseUrl, FlowFilter, Page, StoreError};
 
 use crate::sample::{NOON, NOON_MINUTE, ended, ip, ping6, tcp};
+use crate::schema::sqlite_connection;
 use crate::{all_flows, opened};
 
-const PHONE: Mac = [2, 0, 0, 0, 0, 7];
+pub(crate) const PHONE: Mac = [2, 0, 0, 0, 0, 7];
 const DAY_US: i64 = 24 * 3_600_000_000;
 
 #[derive(QueryableByName)]
@@ -38,19 +39,17 @@ pub(crate) fn lines(url: &DatabaseUrl, columns: &[&str], rest: &str) -> Vec<Stri
     let line = columns.iter().map(text).collect::<Vec<_>>().join(" || ' ' || ");
     let query = diesel::sql_query(format!("SELECT {line} AS line {rest}"));
     let rows: Vec<Line> = match url {
-        DatabaseUrl::Sqlite(path) => {
-            query.load(&mut SqliteConnection::establish(path.to_str().unwrap()).unwrap()).unwrap()
-        }
+        DatabaseUrl::Sqlite(_) => query.load(&mut sqlite_connection(url)).unwrap(),
         DatabaseUrl::Postgres(url) => query.load(&mut PgConnection::establish(url).unwrap()).unwrap(),
     };
     rows.into_iter().map(|row| row.line).collect()
 }
 
-fn observed<T>(router: RouterId, what: T) -> Observed<T> {
+pub(crate) fn observed<T>(router: RouterId, what: T) -> Observed<T> {
     Observed { router, time: NOON, what }
 }
 
-fn identity(router: RouterId, mac: Option<Mac>, addresses: &[&str]) -> Changes {
+pub(crate) fn identity(router: RouterId, mac: Option<Mac>, addresses: &[&str]) -> Changes {
     let identity = Identity {
         mac,
         addresses: addresses.iter().map(|address| ip(address)).collect(),
@@ -128,6 +127,18 @@ pub(crate) fn a_drop_is_stored_with_its_ends(url: &DatabaseUrl) {
         rows,
         [format!("c0a80114 c6336407 {rest}"), format!("c0a80114 c6336408 {rest}"), format!("- - {rest}")]
     );
+}
+
+/// What the router itself gets and sends: the other end is the remote host.
+pub(crate) fn the_router_is_no_remote_host_of_its_drops(url: &DatabaseUrl) {
+    let (_store, mut writer, router) = opened(url);
+    let (own, outside) = ("192.0.2.1", "198.51.100.7");
+    let drops = [(Hook::Input, outside, own), (Hook::Output, own, outside)]
+        .map(|(hook, src, dst)| observed(router, FirewallDrop { hook, ..firewall_drop(src, dst) }));
+    writer.commit(&Changes { drops: drops.to_vec(), ..Changes::default() }).unwrap();
+    let rows = lines(url, &["h.address"], "FROM firewall_drops f JOIN remote_hosts h ON h.id = f.host_id");
+    assert_eq!(rows, ["c6336407"; 2]);
+    assert_eq!(lines(url, &["address"], "FROM remote_hosts"), ["c6336407"]);
 }
 
 pub(crate) fn answers_are_stored_in_their_order(url: &DatabaseUrl) {
@@ -266,6 +277,21 @@ pub(crate) fn an_address_moves_to_the_mac_that_holds_it(url: &DatabaseUrl) {
     // Without an address there is nothing to show.
     writer.commit(&identity(router, Some([2, 0, 0, 0, 0, 9]), &[])).unwrap();
     assert_eq!(device_ids(url, "").len(), 3);
+}
+
+/// The address has another holder after them; a server that starts again must not take them for that one's.
+pub(crate) fn answers_stay_with_who_held_the_address(url: &DatabaseUrl) {
+    const NEXT: Mac = [2, 0, 0, 0, 0, 8];
+    let (_store, mut writer, router) = opened(url);
+    let asked = || Changes { dns: vec![observed(router, dns_response())], ..Changes::default() };
+    writer.commit(&asked()).unwrap();
+    writer.commit(&identity(router, Some(PHONE), &["192.168.1.20"])).unwrap();
+    writer.commit(&asked()).unwrap();
+    writer.commit(&identity(router, Some(NEXT), &["192.168.1.20"])).unwrap();
+    let known = writer.attach_router("gw", NOON).unwrap();
+    assert_eq!(known.holders, [(ip("192.168.1.20"), NEXT)]);
+    let macs: Vec<Option<Mac>> = known.answers.iter().map(|answer| answer.mac).collect();
+    assert_eq!(macs, [None, Some(PHONE)]);
 }
 
 pub(crate) fn merging_can_be_undone(url: &DatabaseUrl) {

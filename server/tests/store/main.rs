@@ -19,6 +19,7 @@ mod hosts;
 mod imports;
 mod million;
 mod model;
+mod orders;
 mod plans;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -61,6 +62,7 @@ const STORIES: &[(&str, Story)] = stories![
     baselines::findings_go_when_their_time_is_over,
     commands::migrate_makes_a_database_or_brings_it_up_to_date,
     commands::migrate_refuses_a_newer_database,
+    commands::what_only_reads_changes_no_schema,
     commands::cleanup_takes_what_was_kept_long_enough,
     commands::dns_prune_takes_dns_alone,
     commands::check_and_recompute_say_what_they_found,
@@ -77,10 +79,12 @@ const STORIES: &[(&str, Story)] = stories![
     devices::a_device_is_listed_once_by_its_best_name,
     devices::the_unexplained_share_is_told,
     events::a_drop_is_stored_with_its_ends,
+    events::the_router_is_no_remote_host_of_its_drops,
     events::answers_are_stored_in_their_order,
     events::counts_of_questions_are_stored,
     events::a_minute_of_health_adds_up,
     events::an_address_moves_to_the_mac_that_holds_it,
+    events::answers_stay_with_who_held_the_address,
     events::merging_can_be_undone,
     events::a_name_that_came_late_is_written,
     events::an_http_batch_is_stored_once_and_forgotten_after_a_day,
@@ -95,8 +99,14 @@ const STORIES: &[(&str, Story)] = stories![
     hosts::whois_is_kept,
     hosts::a_text_is_looked_for_in_all_that_is_known,
     model::sums_agree_whatever_happens,
+    orders::answers_are_sorted,
+    orders::drops_are_sorted,
+    orders::what_comes_in_moves_no_page,
+    orders::a_device_of_two_keys_is_one_list,
+    orders::answers_and_drops_are_filtered,
     reads::pages_join_without_holes,
     reads::filters_narrow,
+    reads::an_address_is_found_at_either_end,
     reads::flows_are_sorted_within_a_window,
     reads::lists_show_gaps_devices_and_losses,
     reads::short_lists_are_filtered_and_sorted,
@@ -113,9 +123,11 @@ const STORIES: &[(&str, Story)] = stories![
     rollups::without_a_mark_nothing_waits,
     rollups::the_mark_moves_beside_commits,
     snapshots::flows_begin_move_on_and_end,
+    snapshots::pings_add_up,
     snapshots::an_agents_flows_are_left_alone,
     tops::a_ranking_covers_its_span,
     tops::nobody_has_a_row,
+    tops::what_is_gone_from_the_minutes_is_in_the_hours,
     tops::a_day_of_a_device_has_its_minutes,
     schema::two_writers_never_share_an_id,
     schema::a_newer_database_is_refused,

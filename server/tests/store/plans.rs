@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use netmon_server::domain::{Direction, Hook, Micros};
 use netmon_server::store::{
-    DatabaseUrl, DeviceFilter, DeviceSort, DnsFilter, DomainFilter, DropFilter, FlowFilter, FlowSort,
-    FlowText, GapFilter, HostFilter, HostSort, Page, PageOf, Position, Reader, Store, StoreError, TopBy,
-    TopFilter,
+    DatabaseUrl, DeviceFilter, DeviceSort, DnsFilter, DnsSort, DomainFilter, DropFilter, DropSort,
+    FlowFilter, FlowSort, FlowText, GapFilter, HostFilter, HostSort, Page, PageOf, Position, Reader, Store,
+    StoreError, TopBy, TopFilter,
 };
 
 use crate::million::{self, Direct, MILLION};
@@ -167,25 +167,34 @@ fn cases(reader: &Reader, middle: i64) -> Vec<Case> {
             &|f| f.rcode = Some(3),
             &|f| f.from = Some(NOON - DAY),
             &|f| f.to = Some(NOON - 20 * DAY),
+            &|f| f.device = Some(ip("192.168.2.1")),
         ],
-        &[],
+        &[&|f| f.sort = DnsSort::Oldest, &|f| f.sort = DnsSort::Name, &|f| f.sort = DnsSort::Client],
     );
     list(&mut cases, middle, dns, Reader::dns, Reader::count_dns);
     let drops = all_of(
         &DropFilter::default(),
-        2,
+        3,
         &[
             &|f: &mut DropFilter| f.device = Some(ip("192.168.1.1")),
             &|f| f.host = Some(ip("203.0.113.1")),
+            &|f| f.source = Some(ip("203.0.113.1")),
+            &|f| f.source = Some(ip("0.0.0.0")),
             &move |f| f.router = Some(router),
             &|f| f.hook = Some(Hook::Forward),
+            &|f| f.interface = Some("lan0".to_owned()),
             &|f| f.protocol = Some(17),
             &|f| f.port = Some(23),
             &|f| f.text = Some("nothing".to_owned()),
             &|f| f.from = Some(NOON - DAY),
             &|f| f.to = Some(NOON - 20 * DAY),
         ],
-        &[],
+        &[
+            &|f| f.sort = DropSort::Oldest,
+            &|f| f.sort = DropSort::Source,
+            &|f| f.sort = DropSort::Port,
+            &|f| f.sort = DropSort::LeftOut,
+        ],
     );
     list(&mut cases, middle, drops, Reader::drops, Reader::count_drops);
     let devices = all_of(
@@ -234,7 +243,7 @@ fn cases(reader: &Reader, middle: i64) -> Vec<Case> {
         }
     }
     cases.push(Case::new("minutes of a device".to_owned(), |reader| {
-        reader.device_minutes(ip("192.168.1.1"), NOON - DAY, NOON).map(drop)
+        reader.device_minutes(1, NOON - DAY, NOON).map(drop)
     }));
     cases.push(Case::new("a device".to_owned(), |reader| reader.device(1).map(drop)));
     cases.push(Case::new("routers".to_owned(), |reader| reader.routers().map(drop)));

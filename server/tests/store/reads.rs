@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netmon_server::domain::{Changes, Direction, FlowRecord};
+use netmon_server::domain::{Changes, Direction, FlowRecord, Tuple};
 use netmon_server::store::{
     Count, DatabaseUrl, DeviceFilter, DeviceSort, FlowFilter, FlowSort, FlowText, GapFilter, HostFilter,
     HostSort, LossRow, Page, Position, Store,
@@ -73,6 +73,14 @@ pub(crate) fn filters_narrow(url: &DatabaseUrl) {
     check(FlowFilter { ended: Some(false), ..any() }, &[3]);
     check(FlowFilter { ended: Some(false), protocol: Some(58), ..any() }, &[]);
     check(FlowFilter { from: Some(NOON + 2), ..any() }, &[3, 1]);
+    // What has ended is alive no more, what is open is alive although nothing has moved for a day.
+    let day_after = Some(NOON + 24 * 3_600_000_000);
+    check(FlowFilter { from: day_after, ..any() }, &[3]);
+    check(
+        FlowFilter { from: day_after, ended: Some(false), device: Some(ip("192.168.1.20")), ..any() },
+        &[3],
+    );
+    check(FlowFilter { from: day_after, ended: Some(true), ..any() }, &[]);
     check(FlowFilter { to: Some(NOON), ..any() }, &[3, 1]);
     check(FlowFilter { from: Some(NOON + 1), to: Some(NOON + 1), ..any() }, &[3, 2, 1]);
     check(FlowFilter { host: Some(ip("203.0.113.5")), device: Some(ip("192.168.1.20")), ..any() }, &[1]);
@@ -86,10 +94,50 @@ pub(crate) fn filters_narrow(url: &DatabaseUrl) {
     let name = |part: &str| text(FlowText::Name(part.to_owned()));
     check(name("w.exam"), &[3, 1]);
     check(FlowFilter { router: Some(other), ..name("example") }, &[3]);
+    // Asked for before that time, and connected since.
+    check(FlowFilter { from: Some(NOON + 2), ..name("example") }, &[3, 1]);
     check(FlowFilter { from: Some(NOON + 10 * 3_600_000_000), ..name("example") }, &[]);
     check(name("exampel"), &[]);
     check(name("%"), &[]);
     assert_eq!(store.reader().count_flows(&any(), 2).unwrap(), Count { total: 2, capped: true });
+}
+
+/// Of a flow in the LAN only the initiator is the device.
+pub(crate) fn an_address_is_found_at_either_end(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    let forwarded = |id: i64, to: &str| {
+        let mut flow = tcp(router, id);
+        (flow.device, flow.remote) = (None, None);
+        flow.key.tuple.dst = ip("198.51.100.1");
+        flow.reply = flow.reply.map(|reply| Tuple { src: ip(to), ..reply });
+        flow
+    };
+    let changes = Changes {
+        open: vec![open(&forwarded(4, "192.168.1.77"))],
+        ..ended(&[
+            tcp(router, 1),
+            ping6(router, 2),
+            forwarded(3, "192.168.1.77"),
+            forwarded(5, "192.168.1.78"),
+        ])
+    };
+    writer.commit(&changes).unwrap();
+    for (address, expected) in [
+        ("2001:db8::20", &[2][..]),
+        ("2001:db8::21", &[2]),
+        ("192.168.1.20", &[5, 4, 3, 1]),
+        ("192.168.1.77", &[4, 3]),
+        ("198.51.100.1", &[5, 4, 3]),
+        ("203.0.113.5", &[1]),
+        ("192.168.1.79", &[]),
+    ] {
+        let filter = FlowFilter { text: Some(FlowText::Address(ip(address))), ..FlowFilter::default() };
+        let page = store.reader().flows(&filter, Page { before: None, limit: 10 }).unwrap();
+        let ids: Vec<i64> = page.items.iter().map(|row| row.flow.id.0).collect();
+        assert_eq!(ids, expected, "{address}");
+        let count = store.reader().count_flows(&filter, 10).unwrap();
+        assert_eq!(count, Count { total: expected.len() as u64, capped: false }, "{address}");
+    }
 }
 
 /// Each order, page by page, with what counts the same in between.

@@ -201,9 +201,12 @@ impl LoadNames for SqliteConnection {
     }
 }
 
-fn sqlite_connection(url: &DatabaseUrl) -> SqliteConnection {
+/// A connection of the test's own. A store that was dropped may still be closing its.
+pub(crate) fn sqlite_connection(url: &DatabaseUrl) -> SqliteConnection {
     let DatabaseUrl::Sqlite(path) = url else { panic!("not a SQLite database") };
-    SqliteConnection::establish(path.to_str().unwrap()).unwrap()
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection.batch_execute("PRAGMA busy_timeout = 30000").unwrap();
+    connection
 }
 
 /// Pages of the file that hold nothing.

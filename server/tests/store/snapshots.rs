@@ -73,6 +73,37 @@ fn by_port(rows: &[FlowRow], port: u16) -> Vec<(i64, i64, Option<End>)> {
     of_port.map(|row| (row.flow.counters.bytes_orig, row.flow.before.bytes_orig, row.flow.end)).collect()
 }
 
+/// Pings between two hosts are one flow, whichever of them goes on.
+pub(crate) fn pings_add_up(url: &DatabaseUrl) {
+    let (house, store) = (House::new(), Store::open(url).unwrap());
+    let ping = |id: u16, bytes: u64| {
+        format!(
+            "ipv4     2 icmp     1 29 src=192.168.1.7 dst=203.0.113.5 type=8 code=0 id={id} packets=1 bytes={bytes} \
+             src=203.0.113.5 dst=198.51.100.1 type=0 code=0 id={id} packets=1 bytes={bytes} mark=0 use=1\n"
+        )
+    };
+    let mut snapshots = house.start(&store, "snapshot").unwrap();
+    house.take(&mut snapshots, &line(1, 1_000)).unwrap();
+    for (pings, moved) in [
+        (ping(1, 1_000) + &ping(2, 1_000), 2_000),
+        // One is over, the other goes on.
+        (ping(2, 1_500), 2_500),
+        // One goes as another of its size comes.
+        (ping(3, 1_500), 4_000),
+        // The same number once more.
+        (ping(3, 100), 4_100),
+    ] {
+        house.take(&mut snapshots, &(line(1, 1_000) + &pings)).unwrap();
+        let rows = all_flows(&store);
+        let icmp: Vec<_> = rows.iter().filter(|row| row.flow.key.protocol == 1).collect();
+        assert_eq!(icmp.iter().map(|row| row.flow.counters.bytes_orig).collect::<Vec<_>>(), [moved]);
+    }
+    house.take(&mut snapshots, &line(1, 1_000)).unwrap();
+    snapshots.finish().unwrap();
+    let totals = totals(&store);
+    assert!(totals.agree(), "{totals:?}");
+}
+
 pub(crate) fn flows_begin_move_on_and_end(url: &DatabaseUrl) {
     let (house, store) = (House::new(), Store::open(url).unwrap());
     let first = line(1, 1_000) + &line(2, 2_000);

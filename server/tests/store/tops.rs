@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use netmon_server::domain::{Changes, Counters, HostName, MINUTE_US, RouterId};
-use netmon_server::store::{DatabaseUrl, TopBy, TopFilter, TopKey, TopList};
+use netmon_server::domain::{Changes, Counters, FlowRecord, HostName, MINUTE_US, RouterId};
+use netmon_server::store::{DatabaseUrl, Retention, TopBy, TopFilter, TopKey, TopList};
 
 use crate::opened;
+use crate::retention::{flows_at, sweep_to_the_end};
+use crate::rollups::roll_up;
 use crate::sample::{NOON, NOON_MINUTE, delta, host_delta, ip, ping6, tcp};
 
 const HOUR: i64 = 60 * MINUTE_US;
@@ -97,16 +99,52 @@ pub(crate) fn a_day_of_a_device_has_its_minutes(url: &DatabaseUrl) {
         .map(|(minute, moved)| delta(&flow, NOON_MINUTE + minute, 1, bytes(moved)));
     let mut changes = Changes { minutes: minutes.to_vec(), ..Changes::default() };
     changes.minutes.push(delta(&other, NOON_MINUTE, 1, bytes(100)));
+    // Another device of the same address.
+    let elsewhere = writer.attach_router("elsewhere", NOON).unwrap().id;
+    changes.minutes.push(delta(&tcp(elsewhere, 3), NOON_MINUTE, 1, bytes(1_000)));
     writer.commit(&changes).unwrap();
-    let read = |address: IpAddr, from| -> Vec<(i64, i64)> {
-        let rows = store.reader().device_minutes(address, from, NOON + DAY).unwrap();
+    let read = |device, from| -> Vec<(i64, i64)> {
+        let rows = store.reader().device_minutes(device, from, NOON + DAY).unwrap();
         rows.iter().map(|row| ((row.at - NOON) / MINUTE_US, row.sums.counters.bytes_orig)).collect()
     };
-    let address = flow.device.unwrap();
-    assert_eq!(read(address, NOON), [(0, 1), (1, 2), (1_439, 4)]);
-    assert_eq!(read(address, NOON + 2 * MINUTE_US), [(1_439, 4)]);
-    assert_eq!(read(address, i64::MIN), [(0, 1), (1, 2), (1_439, 4)]);
-    assert_eq!(read(ip("192.168.1.99"), NOON), []);
+    let id = |router, flow: &FlowRecord| {
+        store.reader().device_at(router, flow.device.unwrap()).unwrap().expect("its device")
+    };
+    let device = id(router, &flow);
+    assert_eq!(read(device, NOON), [(0, 1), (1, 2), (1_439, 4)]);
+    assert_eq!(read(device, NOON + 2 * MINUTE_US), [(1_439, 4)]);
+    assert_eq!(read(device, i64::MIN), [(0, 1), (1, 2), (1_439, 4)]);
+    assert_eq!(read(id(elsewhere, &flow), NOON), [(0, 1_000)]);
+    assert_eq!(read(9_999, NOON), []);
+    // A part's are those of the whole, and its own.
+    let part = id(router, &other);
+    assert!(writer.merge_devices(part, device, NOON).unwrap());
+    assert_eq!(read(device, NOON), [(0, 101), (1, 2), (1_439, 4)]);
+    assert_eq!(read(part, NOON), [(0, 100)]);
+}
+
+/// Minutes of hosts are kept for two days, of devices for fourteen, hours for longer.
+pub(crate) fn what_is_gone_from_the_minutes_is_in_the_hours(url: &DatabaseUrl) {
+    let (store, mut writer, router) = opened(url);
+    for ago in [20 * DAY, 3 * DAY, DAY, 0] {
+        writer.commit(&flows_at(router, 1 + ago / DAY, 1, NOON - ago)).unwrap();
+    }
+    roll_up(&mut writer, NOON + HOUR);
+    let moved = tcp(router, 1).watched().bytes_orig;
+    let top = |by, ago: i64| {
+        let (from, to) = (NOON - ago, NOON - ago + 2 * MINUTE_US);
+        let list = store.reader().top(&TopFilter { by, router: None, from, to, limit: 10 }).unwrap();
+        let sums: Vec<i64> = list.rows.iter().map(|row| row.sums.counters.bytes_orig).collect();
+        assert_eq!(sums, [moved], "{by:?} {ago}");
+        list.to - list.from
+    };
+    let spans = |by| [20 * DAY, 3 * DAY, 0].map(|ago| top(by, ago) / MINUTE_US);
+    assert_eq!(spans(TopBy::Host), [2, 2, 2]);
+    sweep_to_the_end(&mut writer, &Retention::default(), NOON + HOUR);
+    assert_eq!(spans(TopBy::Host), [60, 60, 2]);
+    assert_eq!(spans(TopBy::Device), [60, 2, 2]);
+    sweep_to_the_end(&mut writer, &Retention { hours_days: 4, ..Retention::default() }, NOON + HOUR);
+    assert_eq!(spans(TopBy::Service), [1_440, 2, 2]);
 }
 
 /// Traffic without a device and without an outside address is told as such.

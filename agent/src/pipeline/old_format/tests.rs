@@ -6,13 +6,11 @@ use netmon_proto::v1::{DnsResponse, Flow, FlowPhase, HostIdentity, RouterHealth,
 use serde_json::Value;
 
 use super::*;
-use crate::pipeline::tests::{Stage, play};
-
-#[allow(dead_code, reason = "shared with other tests, which use other parts")]
-#[path = "../../../tests/batches/mod.rs"]
-mod batches;
-
-use batches::{BatchServer, TOKEN};
+use crate::pipeline::tests::{
+    Stage,
+    batches::{BatchServer, TOKEN},
+    play,
+};
 
 fn flow(phase: FlowPhase) -> Kind {
     Kind::Flow(Flow {

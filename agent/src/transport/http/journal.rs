@@ -11,6 +11,7 @@ use std::{
 use tracing::warn;
 
 use super::parcel::{Parcel, Through};
+use crate::spool::Spool;
 
 const FILE: &str = "posted";
 /// A file larger than any parcel is not ours.
@@ -32,6 +33,22 @@ pub(super) struct Entry {
     pub(super) delivered: u64,
     /// What was on its way, if it is not empty.
     pub(super) parcel: Parcel,
+}
+
+/// What was posted is not streamed as well. A parcel whose answer nobody heard is, for it is in the spool still.
+pub(crate) fn take_over(spool: &mut Spool) {
+    let journal = Journal::new(spool.dir(), spool.fsync());
+    if let Some(Entry { epoch, delivered, .. }) = journal.read() {
+        spool.settle(epoch, delivered);
+    }
+    // From now on it would be wrong.
+    match fs::remove_file(&journal.path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let path = journal.path.display();
+            warn!(%path, %error, "cannot delete the note of what was posted; do it before JSON batches are posted again");
+        }
+        _ => {}
+    }
 }
 
 impl Journal {

@@ -25,6 +25,7 @@ use crate::{host, spool::Spool};
 use post::{Answer, Connection, Post};
 use sending::Sending;
 
+pub(crate) use journal::take_over;
 pub(crate) use json::is_posted;
 
 type Posting = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
@@ -98,6 +99,11 @@ impl Posts {
 
     pub(super) fn hurry(&mut self) {
         self.hurry = true;
+    }
+
+    /// Whether events are being posted.
+    pub(super) fn is_posting(&self) -> bool {
+        matches!(self.state, State::Posting { what: What::Front(_), .. })
     }
 
     /// Begins a post, where there is something to post and nothing on its way.

@@ -54,7 +54,7 @@ impl DeviceFilter {
             DeviceSort::Newest => 0,
             DeviceSort::LastSeen => row.last_seen,
         };
-        Position { key, id: row.id }
+        Position::new(key, row.id)
     }
 }
 
@@ -111,7 +111,8 @@ fn rows(
                 .order(devices::id.desc())
                 .load(c),
             (DeviceSort::LastSeen, before) => {
-                let Position { key, id } = before.unwrap_or(Position { key: i64::MAX, id: i64::MAX });
+                let before = before.unwrap_or(Position::new(i64::MAX, i64::MAX));
+                let (key, id) = (before.number(), before.id);
                 query
                     .filter(devices::last_seen_us.le(key))
                     .filter(devices::last_seen_us.lt(key).or(devices::id.lt(id)))

@@ -27,7 +27,7 @@ impl DomainFilter {
             HostSort::Newest => 0,
             HostSort::LastSeen => row.last_seen,
         };
-        Position { key, id: row.id }
+        Position::new(key, row.id)
     }
 }
 
@@ -45,7 +45,8 @@ fn rows(
                 .order(domains::id.desc())
                 .load(c),
             (HostSort::LastSeen, before) => {
-                let Position { key, id } = before.unwrap_or(Position { key: i64::MAX, id: i64::MAX });
+                let before = before.unwrap_or(Position::new(i64::MAX, i64::MAX));
+                let (key, id) = (before.number(), before.id);
                 query
                     .filter(domains::last_seen_us.le(key))
                     .filter(domains::last_seen_us.lt(key).or(domains::id.lt(id)))

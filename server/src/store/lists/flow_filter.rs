@@ -38,7 +38,7 @@ pub struct FlowFilter {
 /// What a person may type into a search field for flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlowText {
-    /// An address of either end.
+    /// An address of either end; of any but a remote host's in a window of the newest flows at a time.
     Address(IpAddr),
     /// A service port.
     Port(u16),

@@ -65,9 +65,16 @@ macro_rules! narrowed {
         {
             query = query.filter(($table::domain_id + 0_i64).eq_any(names.clone()));
         }
-        if let Some((devices, hosts)) = &wanted.either {
-            let device = ($table::device_id + 0_i64).eq_any(devices.clone());
-            query = query.filter(device.or(($table::host_id + 0_i64).eq_any(hosts.clone())));
+        if let Some(either) = &wanted.either {
+            let device = ($table::device_id + 0_i64).eq_any(either.devices.clone());
+            let known = device.or(($table::host_id + 0_i64).eq_any(either.hosts.clone()));
+            query = match either.end {
+                None => query.filter(known),
+                Some(end) => {
+                    let other = $table::src_ip.eq(end).or($table::dst_ip.eq(end));
+                    query.filter(known.or(other).or($table::reply_src_ip.eq(end)))
+                }
+            };
         }
         if let Some(direction) = wanted.direction {
             query = query.filter($table::direction.eq(direction));
@@ -78,7 +85,10 @@ macro_rules! narrowed {
         for port in &wanted.ports {
             query = query.filter($table::service_port.eq(*port));
         }
-        if let Some(from) = wanted.from {
+        // What is open is alive now, however long nothing has moved.
+        if let Some(from) = wanted.from
+            && stringify!($table) == "flows"
+        {
             query = query.filter($table::last_seen_us.ge(from));
         }
         if let Some(to) = wanted.to {
@@ -118,7 +128,8 @@ macro_rules! rows_of {
                     Some(key) => {
                         let query = match $page.before {
                             None => query,
-                            Some(Position { key: last, id }) => {
+                            Some(position) => {
+                                let (last, id) = (position.number(), position.id);
                                 let tied = key.clone().eq(last).and($table::id.lt(id));
                                 query.filter(key.clone().lt(last).or(tied))
                             }
@@ -264,7 +275,7 @@ pub(in crate::store) fn page(
         // A flow between two devices that both match comes by two keys.
         items.dedup_by_key(|row| row.flow.id);
         let mut part =
-            cut(items, page.limit, |row| Position { key: key_of(&row.flow, filter.sort), id: row.flow.id.0 });
+            cut(items, page.limit, |row| Position::new(key_of(&row.flow, filter.sort), row.flow.id.0));
         if part.next.is_none() && by_id {
             part.next = floor.map(Position::after_id);
         }

@@ -71,7 +71,7 @@ impl HostFilter {
             HostSort::Newest => 0,
             HostSort::LastSeen => row.last_seen,
         };
-        Position { key, id: row.id }
+        Position::new(key, row.id)
     }
 }
 
@@ -95,7 +95,8 @@ fn rows(
                 .order(remote_hosts::id.desc())
                 .load(c),
             (HostSort::LastSeen, before) => {
-                let Position { key, id } = before.unwrap_or(Position { key: i64::MAX, id: i64::MAX });
+                let before = before.unwrap_or(Position::new(i64::MAX, i64::MAX));
+                let (key, id) = (before.number(), before.id);
                 query
                     .filter(remote_hosts::last_seen_us.le(key))
                     .filter(remote_hosts::last_seen_us.lt(key).or(remote_hosts::id.lt(id)))

@@ -19,9 +19,9 @@ mod scan;
 mod wanted;
 
 pub use devices::{DeviceFilter, DeviceSort};
-pub use dns::DnsFilter;
+pub use dns::{DnsFilter, DnsSort};
 pub use domains::DomainFilter;
-pub use drops::DropFilter;
+pub use drops::{DropFilter, DropSort};
 pub use flow_filter::{FlowFilter, FlowSort, FlowText};
 pub use gaps::GapFilter;
 pub use hosts::{Elsewhere, HostFilter, HostSort};
@@ -38,6 +38,8 @@ pub(super) use flow_pages::{count as count_flows, page as page_of_flows};
 pub(super) use gaps::{count as count_gaps, page as page_of_gaps};
 pub(super) use hosts::{count as count_hosts, page as page_of_hosts};
 pub(super) use routers::{count as count_routers, page as page_of_routers};
+
+use std::net::IpAddr;
 
 use super::rows::{Count, Page, PageOf};
 
@@ -56,6 +58,16 @@ fn cut<T>(mut items: Vec<T>, limit: usize, position: impl Fn(&T) -> Position) ->
     items.truncate(limit);
     let next = if more { items.last().map(position) } else { None };
     PageOf { items, next }
+}
+
+/// What an address is sorted by: those of IPv4 as they are mapped into IPv6, before those that are global.
+fn address_key(address: IpAddr) -> i128 {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    // The first bit would be a sign.
+    (address.to_bits() ^ (1 << 127)).cast_signed()
 }
 
 /// The largest id that a page may show, plus one.

@@ -4,29 +4,31 @@
 /// it means something to its list alone, and any value is safe: at worst it is a place where nothing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// What the list is sorted by, in the last row.
-    pub(super) key: i64,
+    /// What the list is sorted by, in the last row. An address takes 128 bits.
+    pub(super) key: i128,
     /// The last row's id.
     pub(super) id: i64,
+    /// The window that the list is sorted in holds rows with smaller ids alone.
+    pub(super) below: i64,
 }
 
 impl Position {
     /// The length of [`Self::to_bytes`].
-    pub const LENGTH: usize = 16;
+    pub const LENGTH: usize = 32;
 
     /// After the row with this id in a list that is sorted by nothing else.
     #[must_use]
     pub fn after_id(id: i64) -> Self {
-        Self { key: 0, id }
+        Self::new(0, id)
     }
 
-    pub(super) fn new(key: i64, id: i64) -> Self {
-        Self { key, id }
+    pub(super) fn new(key: impl Into<i128>, id: i64) -> Self {
+        Self { key: key.into(), id, below: i64::MAX }
     }
 
     /// What the last row is sorted by, in lists that are sorted by a column of 64 bits.
     pub(super) fn number(self) -> i64 {
-        self.key
+        i64::try_from(self.key).unwrap_or(i64::MAX)
     }
 
     /// The id of the last row, for lists that are not the database's.
@@ -39,9 +41,9 @@ impl Position {
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {
         let mut bytes = [0; Self::LENGTH];
-        for (place, number) in bytes.chunks_exact_mut(8).zip([self.key, self.id]) {
-            place.copy_from_slice(&number.to_be_bytes());
-        }
+        bytes[..16].copy_from_slice(&self.key.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.id.to_be_bytes());
+        bytes[24..].copy_from_slice(&self.below.to_be_bytes());
         bytes
     }
 
@@ -53,7 +55,8 @@ impl Position {
             number.copy_from_slice(&bytes[place..place + 8]);
             i64::from_be_bytes(number)
         };
-        Self { key: number(0), id: number(8) }
+        let key = (i128::from(number(0)) << 64) | i128::from(number(8).cast_unsigned());
+        Self { key, id: number(16), below: number(24) }
     }
 }
 
@@ -63,7 +66,9 @@ mod tests {
 
     #[test]
     fn a_position_comes_back_as_it_was() {
-        let position = Position { key: i64::MIN, id: i64::MAX };
-        assert_eq!(Position::from_bytes(position.to_bytes()), position);
+        for key in [i128::MIN, -1, 0, 1 << 64 | 1 << 63, i128::MAX] {
+            let position = Position { key, id: i64::MAX, below: i64::MIN };
+            assert_eq!(Position::from_bytes(position.to_bytes()), position);
+        }
     }
 }

@@ -36,6 +36,38 @@ pub(super) fn page<T>(
     Ok(PageOf { items, next: before })
 }
 
+/// A page of the rows of one window in an order of their own. `key` is what they are sorted by, and tells any two apart;
+/// the page begins `after` one. What `fetch` gives, the newest first, is read from where the window of the first page
+/// began: rows that come in meanwhile are not in it, so that each row of it is on one page.
+pub(super) fn sorted<T, K: Ord>(
+    page: Page,
+    matches: impl Fn(&T) -> bool,
+    key: impl Fn(&T) -> K,
+    after: Option<K>,
+    position: impl Fn(&T) -> Position,
+    mut fetch: impl FnMut(Option<Position>, i64) -> Result<Vec<T>, StoreError>,
+) -> Result<PageOf<T>, StoreError> {
+    let mut below = page.before.map(|position| position.below);
+    let mut items: Vec<(K, T)> = Vec::new();
+    let mut before = below.map(Position::after_id);
+    let mut looked_at = 0;
+    while looked_at < WINDOW {
+        let rows = fetch(before, CHUNK)?;
+        let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        below = below.or_else(|| rows.first().map(|row| position(row).id.saturating_add(1)));
+        before = rows.last().map(|row| Position::after_id(position(row).id));
+        let wanted = rows.into_iter().filter(&matches).map(|row| (key(&row), row));
+        items.extend(wanted.filter(|(key, _)| after.as_ref().is_none_or(|after| key > after)));
+        if read < CHUNK {
+            break;
+        }
+        looked_at += read;
+    }
+    items.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let items = items.into_iter().map(|(_, row)| row).collect();
+    Ok(cut(items, page.limit, |row| Position { below: below.unwrap_or(i64::MAX), ..position(row) }))
+}
+
 /// How many of the rows match, counted up to `limit` and to the end of the window.
 pub(super) fn count<T>(
     limit: u32,
@@ -86,6 +118,29 @@ mod tests {
                 "{window}"
             );
         }
+    }
+
+    #[test]
+    fn a_sorted_window_stays_where_it_began() {
+        let read = |from: i64, before: Option<Position>, limit| {
+            // By the last digit, then the newest first.
+            let key = |id: &i64| (id % 10, -id);
+            let after = before.map(|position| key(&position.id));
+            let page = Page { before, limit };
+            let odd = |id: &i64| id % 2 == 1;
+            sorted(page, odd, key, after, |id| Position::after_id(*id), countdown(from)).unwrap()
+        };
+        let first = read(25, None, 3);
+        assert_eq!(first.items, [21, 11, 1]);
+        let second = read(4_000, first.next, 4);
+        assert_eq!(second.items, [23, 13, 3, 25]);
+        let third = read(8_000, second.next, 10);
+        assert_eq!((third.items, third.next), (vec![15, 5, 17, 7, 19, 9], None));
+        // What is older than the window is in no order but the first.
+        let whole = read(3 * WINDOW, None, usize::MAX);
+        assert_eq!(whole.items.len() as i64, WINDOW / 2);
+        assert_eq!(whole.items.iter().min(), Some(&(2 * WINDOW + 1)));
+        assert!(read(0, None, 3).items.is_empty());
     }
 
     #[test]

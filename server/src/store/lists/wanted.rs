@@ -25,11 +25,19 @@ pub(super) struct Wanted {
     pub(super) ports: Vec<i32>,
     pub(super) from: Option<i64>,
     pub(super) to: Option<i64>,
-    /// One of these devices or one of these hosts.
-    pub(super) either: Option<(Vec<i64>, Vec<i64>)>,
+    pub(super) either: Option<Either>,
     /// Whose responder has one of these names.
     pub(super) names: Option<Vec<i64>>,
     pub(super) sort: FlowSort,
+}
+
+/// With an address at either end: one of these devices, or one of these hosts, or an end that has it.
+#[derive(Debug)]
+pub(super) struct Either {
+    pub(super) devices: Vec<i64>,
+    pub(super) hosts: Vec<i64>,
+    /// No index knows a device whose flow is another one's. `None`: a remote host's flows are all its own.
+    pub(super) end: Option<Address>,
 }
 
 /// The rows of one key of an index, in the order of their ids.
@@ -100,7 +108,7 @@ impl Wanted {
             Some(FlowText::Port(port)) => wanted.ports.push(i32::from(*port)),
             Some(FlowText::Protocol(protocol)) => wanted.protocols.push(i16::from(*protocol)),
             Some(FlowText::Name(part)) => {
-                let names = names_with(connection, part, filter.from)?;
+                let names = names_with(connection, part)?;
                 if names.is_empty() {
                     return Ok(None);
                 }
@@ -110,10 +118,9 @@ impl Wanted {
                 let address = *address;
                 let devices = devices::with_address(connection, address.into())?;
                 let hosts: Vec<i64> = host_id(connection, address)?.into_iter().collect();
-                if devices.is_empty() && hosts.is_empty() {
-                    return Ok(None);
-                }
-                wanted.either = Some((devices, hosts));
+                let is_host = devices.is_empty() && !hosts.is_empty();
+                let end = (!is_host).then(|| address.into());
+                wanted.either = Some(Either { devices, hosts, end });
             }
         }
         Ok(Some(wanted))
@@ -134,7 +141,7 @@ impl Wanted {
         if let Some(port) = self.ports.first().filter(|port| !COMMON_PORTS.contains(port)) {
             ways.push(vec![Key::Port(*port)]);
         }
-        if let Some((devices, hosts)) = &self.either {
+        if let Some(Either { devices, hosts, end: None }) = &self.either {
             let devices = devices.iter().map(|id| Key::Device(*id));
             ways.push(devices.chain(hosts.iter().map(|id| Key::Host(*id))).collect());
         }
@@ -166,9 +173,9 @@ impl Wanted {
     }
 }
 
-/// The ids of names that hold this text, the last seen first, no more than [`MOST_NAMES`]: among those that were seen
-/// since `from`, and no more than a window of them.
-fn names_with(connection: &mut Connection, part: &str, from: Option<i64>) -> Result<Vec<i64>, StoreError> {
+/// The ids of names that hold this text, the last asked for first, no more than [`MOST_NAMES`], among a window of them.
+/// The time does not narrow them: what is connected for long was asked for long ago.
+fn names_with(connection: &mut Connection, part: &str) -> Result<Vec<i64>, StoreError> {
     #[derive(QueryableByName)]
     struct Named {
         #[diesel(sql_type = BigInt)]
@@ -179,9 +186,8 @@ fn names_with(connection: &mut Connection, part: &str, from: Option<i64>) -> Res
         Connection::Postgres(_) => ("strpos", "$1"),
     };
     let query = format!(
-        "SELECT id FROM (SELECT id, name FROM domains WHERE last_seen_us >= {} ORDER BY last_seen_us DESC, id DESC \
-         LIMIT {WINDOW}) AS latest WHERE {position}(name, {place}) > 0 LIMIT {MOST_NAMES}",
-        from.unwrap_or(i64::MIN + 1),
+        "SELECT id FROM (SELECT id, name FROM domains ORDER BY last_seen_us DESC, id DESC LIMIT {WINDOW}) AS latest \
+         WHERE {position}(name, {place}) > 0 LIMIT {MOST_NAMES}",
     );
     let rows: Vec<Named> =
         on_backend!(connection, |c| diesel::sql_query(query).bind::<Text, _>(part).load(c))?;

@@ -4,13 +4,14 @@ use axum::Json;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type,
+        ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
+        path::Parameter,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
 use super::{lists, top, totals, whois};
-use crate::web::batch;
+use crate::web::{batch, lists::MOST_ROWS};
 
 /// The description.
 #[derive(OpenApi)]
@@ -53,7 +54,18 @@ impl Modify for Common {
             components.responses.insert(status.to_owned(), RefOr::T(failure(text)));
         }
         description.security = Some(vec![SecurityRequirement::new("token", std::iter::empty::<String>())]);
-        for item in description.paths.paths.values_mut() {
+        for (path, item) in &mut description.paths.paths {
+            // A ranking has one limit for both.
+            let is_file = path.contains('.') && path != "/api/v1/top.csv";
+            let parameters = item.get.iter_mut().flat_map(|get| get.parameters.iter_mut().flatten());
+            for parameter in parameters.filter(|_| is_file) {
+                if let RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(number))), .. }) =
+                    parameter
+                    && name == "limit"
+                {
+                    number.maximum = Some(MOST_ROWS.into());
+                }
+            }
             for operation in item.get.iter_mut().chain(&mut item.post) {
                 for (status, _) in failures {
                     let response = Ref::new(format!("#/components/responses/{status}"));

@@ -93,9 +93,9 @@ lists! {
     hosts: "/api/v1/hosts", HostParams, HostItem;
     /// Flows, open and ended together.
     flows: "/api/v1/flows", FlowParams, FlowItem;
-    /// Answers to questions for names, the newest first.
+    /// Answers to questions for names.
     dns: "/api/v1/dns", DnsParams, DnsItem;
-    /// Packets that firewalls dropped, the newest first.
+    /// Packets that firewalls dropped.
     drops: "/api/v1/drops", DropParams, DropItem;
     /// Names that were asked for.
     domains: "/api/v1/domains", DomainParams, DomainItem;

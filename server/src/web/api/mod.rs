@@ -8,6 +8,8 @@ pub(super) mod whois;
 
 use axum::{Router, routing::get};
 
+pub(super) use totals::lasts as totals_last;
+
 use super::App;
 
 /// All of `/api/v1`.

@@ -5,22 +5,22 @@ use utoipa::ToSchema;
 
 use super::{
     Listing,
-    params::{Address, Moment, Name, list_params},
+    params::{Address, Moment, Name, list_params, one_of},
     router_id,
 };
 use crate::{
     domain::Micros,
     enrich::Enrichment,
-    store::{Count, DnsFilter, DnsRow, Page, PageOf, Reader, StoreError},
+    store::{Count, DnsFilter, DnsRow, DnsSort, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
 
 list_params! {
-    /// Which answers; the newest come first.
+    /// Which answers, and in which order.
     DnsParams {
         /// Through this router.
         router: Name as String,
-        /// Asked for by the device with this address.
+        /// Asked for by the device with this address, or by the router itself at this one.
         device: Address as String,
         /// For this name.
         domain: Name as String,
@@ -34,6 +34,31 @@ list_params! {
         from: Moment as String,
         /// At this time or before: RFC 3339, or so long ago.
         to: Moment as String,
+        /// `newest` or `oldest`; or, among the newest 20,000 of those searched, `name` or `client`, and `oldest`
+        /// if there is a `from`; files cannot have those.
+        sort: Sort as String,
+    }
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::web) struct Sort(DnsSort);
+
+fn sort_name(sort: DnsSort) -> &'static str {
+    match sort {
+        DnsSort::Newest => "newest",
+        DnsSort::Oldest => "oldest",
+        DnsSort::Name => "name",
+        DnsSort::Client => "client",
+    }
+}
+
+impl std::str::FromStr for Sort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [DnsSort::Newest, DnsSort::Oldest, DnsSort::Name, DnsSort::Client];
+        one_of(text, all, sort_name).map(Self)
     }
 }
 
@@ -126,6 +151,14 @@ impl Listing for DnsParams {
         self.own_without_paging()
     }
 
+    fn is_of_a_window(&self) -> bool {
+        match self.sort {
+            None | Some(Sort(DnsSort::Newest)) => false,
+            Some(Sort(DnsSort::Oldest)) => self.from.is_some(),
+            Some(Sort(DnsSort::Name | DnsSort::Client)) => true,
+        }
+    }
+
     fn filter(&self, reader: &Reader, now: Micros) -> Result<DnsFilter, WebError> {
         Ok(DnsFilter {
             router: router_id(reader, self.router.as_ref())?,
@@ -136,6 +169,7 @@ impl Listing for DnsParams {
             rcode: self.rcode.map(|rcode| rcode.0),
             from: self.from.map(|from| from.at(now)),
             to: self.to.map(|to| to.at(now)),
+            sort: self.sort.map(|sort| sort.0).unwrap_or_default(),
         })
     }
 

@@ -11,12 +11,12 @@ use super::{
 use crate::{
     domain::{Hook, Micros},
     enrich::{self, Enrichment},
-    store::{Count, DropFilter, DropRow, Page, PageOf, Reader, StoreError},
+    store::{Count, DropFilter, DropRow, DropSort, Page, PageOf, Reader, StoreError},
     web::{WebError, format},
 };
 
 list_params! {
-    /// Which drops; the newest come first.
+    /// Which drops, and in which order.
     DropParams {
         /// By this router.
         router: Name as String,
@@ -24,8 +24,12 @@ list_params! {
         device: Address as String,
         /// From or to the remote host with this address.
         host: Address as String,
+        /// Sent by this address.
+        source: Address as String,
         /// `PREROUTING`, `INPUT`, `FORWARD`, `OUTPUT`, `POSTROUTING` or `INGRESS`.
         hook: HookName as String,
+        /// In or out by the interface of this name.
+        interface: Name as String,
         /// A name like `tcp`, or a number from 0 to 255.
         protocol: Protocol as String,
         /// To this port.
@@ -36,6 +40,32 @@ list_params! {
         from: Moment as String,
         /// At this time or before: RFC 3339, or so long ago.
         to: Moment as String,
+        /// `newest` or `oldest`; or, among the newest 20,000 of those searched, `source`, `port` or `left_out`, and
+        /// `oldest` if there is a `from`; files cannot have those.
+        sort: Sort as String,
+    }
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::web) struct Sort(DropSort);
+
+fn sort_name(sort: DropSort) -> &'static str {
+    match sort {
+        DropSort::Newest => "newest",
+        DropSort::Oldest => "oldest",
+        DropSort::Source => "source",
+        DropSort::Port => "port",
+        DropSort::LeftOut => "left_out",
+    }
+}
+
+impl std::str::FromStr for Sort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        use DropSort::{LeftOut, Newest, Oldest, Port, Source};
+        one_of(text, [Newest, Oldest, Source, Port, LeftOut], sort_name).map(Self)
     }
 }
 
@@ -94,17 +124,28 @@ impl Listing for DropParams {
         self.own_without_paging()
     }
 
+    fn is_of_a_window(&self) -> bool {
+        match self.sort {
+            None | Some(Sort(DropSort::Newest)) => false,
+            Some(Sort(DropSort::Oldest)) => self.from.is_some(),
+            Some(Sort(DropSort::Source | DropSort::Port | DropSort::LeftOut)) => true,
+        }
+    }
+
     fn filter(&self, reader: &Reader, now: Micros) -> Result<DropFilter, WebError> {
         Ok(DropFilter {
             router: router_id(reader, self.router.as_ref())?,
             device: self.device.map(|address| address.0),
             host: self.host.map(|address| address.0),
+            source: self.source.map(|address| address.0),
             hook: self.hook.map(|hook| hook.0),
+            interface: self.interface.as_ref().map(|name| name.0.clone()),
             protocol: self.protocol.map(|protocol| protocol.0),
             port: self.port.map(|port| port.0),
             text: self.q.as_ref().map(|text| text.0.to_lowercase()),
             from: self.from.map(|from| from.at(now)),
             to: self.to.map(|to| to.at(now)),
+            sort: self.sort.map(|sort| sort.0).unwrap_or_default(),
         })
     }
 

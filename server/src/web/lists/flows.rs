@@ -40,7 +40,8 @@ list_params! {
         ended: Switch as bool,
         /// An address of either end, a port, the name of a protocol, or a part of the responder's name.
         q: Text as String,
-        /// `newest`; or, among the newest 20,000 of those searched, `bytes`, `last_seen` or `duration`.
+        /// `newest`; or, among the newest 20,000 of those searched, `bytes`, `last_seen` or `duration`, which files
+        /// cannot have.
         sort: Sort as String,
     }
 }
@@ -145,6 +146,10 @@ impl Listing for FlowParams {
 
     fn without_paging(&self) -> Self {
         self.own_without_paging()
+    }
+
+    fn is_of_a_window(&self) -> bool {
+        self.sort.is_some_and(|Sort(sort)| sort != FlowSort::Newest)
     }
 
     fn filter(&self, reader: &Reader, now: Micros) -> Result<FlowFilter, WebError> {

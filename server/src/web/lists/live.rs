@@ -1,6 +1,9 @@
 //! What is open now, from the writer's memory.
 
-use super::{DEFAULT_LIMIT, FlowItem, List, decoded, params::list_params};
+use super::{
+    FlowItem, List, decoded,
+    params::{list_params, page_size},
+};
 use crate::{
     cursor,
     engine::LiveSnapshot,
@@ -18,7 +21,7 @@ pub(in crate::web) async fn live(app: &App, params: &LiveParams) -> Result<List<
     let (cursor, limit) = params.own_paging();
     let asked = params.own_without_paging();
     let before = cursor.map(|text| decoded("live", &asked, text)).transpose()?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    let limit = page_size(limit)?;
     app.look(move |snapshot| newest(snapshot, &asked, before, limit)).await
 }
 

@@ -30,7 +30,7 @@ pub(super) use flows::{CountersItem, FlowItem, FlowParams};
 pub(super) use gaps::{Cause, GapItem, GapParams};
 pub(super) use hosts::{HostItem, HostParams};
 pub(super) use live::{LiveParams, live};
-pub(super) use params::{COUNT_LIMIT, DEFAULT_LIMIT, DirectionName};
+pub(super) use params::{COUNT_LIMIT, DirectionName, MOST_ROWS};
 pub(super) use routers::{RouterItem, RouterParams, Sort as RouterSort};
 pub(super) use top::{By, TopItem, TopItems, TopParams, ranked, top};
 
@@ -60,6 +60,10 @@ pub(super) trait Listing: Clone + Debug + DeserializeOwned + Send + Sync + 'stat
     fn paging(&self) -> (Option<&str>, Option<usize>);
     /// The same without them: what a cursor belongs to.
     fn without_paging(&self) -> Self;
+    /// Whether its order is one of a window of rows: no file can have it, for it would end with the window.
+    fn is_of_a_window(&self) -> bool {
+        false
+    }
     /// Looks up what the parameters name.
     fn filter(&self, reader: &Reader, now: Micros) -> Result<Self::Filter, WebError>;
     /// The same filter, which looks at what is known from elsewhere, too.
@@ -91,13 +95,15 @@ pub(super) struct Found<R> {
     pub(super) rows: Vec<R>,
     pub(super) next: Option<String>,
     pub(super) count: Count,
+    /// See [`Listing::is_of_a_window`].
+    pub(super) is_of_a_window: bool,
 }
 
 /// Reads a page and counts.
 pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::Row>, WebError> {
     let (cursor, limit) = params.paging();
     let before = cursor.map(|cursor| decoded(L::NAME, &params.without_paging(), cursor)).transpose()?;
-    let page = Page { before, limit: limit.unwrap_or(DEFAULT_LIMIT) };
+    let page = Page { before, limit: params::page_size(limit)? };
     let now = app.clock.now();
     let (asked, known) = (params.clone(), Arc::clone(&app.enrichment));
     let (part, count) = app
@@ -107,7 +113,7 @@ pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::R
         })
         .await?;
     let next = part.next.map(|position| cursor::encode(L::NAME, &params.without_paging(), position));
-    Ok(Found { rows: part.items, next, count })
+    Ok(Found { rows: part.items, next, count, is_of_a_window: params.is_of_a_window() })
 }
 
 /// Where the next page begins.

@@ -6,11 +6,13 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     domain::{Direction, Micros},
-    web::format,
+    web::{WebError, format},
 };
 
-pub(in crate::web) const DEFAULT_LIMIT: usize = 50;
-pub(in crate::web) const MAX_LIMIT: usize = 1000;
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 1000;
+/// The most rows of a file.
+pub(in crate::web) const MOST_ROWS: usize = 5_000_000;
 /// Counting rows stops here: nobody reads further, and it must not cost more than the list.
 pub(in crate::web) const COUNT_LIMIT: u32 = 10_000;
 /// Longer than any name in the DNS.
@@ -66,7 +68,7 @@ macro_rules! list_params {
 }
 pub(super) use list_params;
 
-/// The number of items of a page.
+/// The number of items of a page or a file.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::web) struct Limit(pub(in crate::web) usize);
 
@@ -75,10 +77,23 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
-            Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(Self(limit)),
-            _ => Err(format!("{text:?} is not within 1 to {MAX_LIMIT}")),
+            Ok(limit) if (1..=MOST_ROWS).contains(&limit) => Ok(Self(limit)),
+            _ => Err(not_a_limit(text)),
         }
     }
+}
+
+fn not_a_limit(text: &str) -> String {
+    format!("{text:?} is not within 1 to {MAX_LIMIT}, of a file within 1 to {MOST_ROWS}")
+}
+
+/// The number of items of a page, for which a file's can be too large.
+pub(super) fn page_size(limit: Option<usize>) -> Result<usize, WebError> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if limit > MAX_LIMIT {
+        return Err(WebError::BadRequest(format!("limit: {}", not_a_limit(&limit.to_string()))));
+    }
+    Ok(limit)
 }
 
 /// An address.

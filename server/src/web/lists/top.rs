@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     CountersItem,
-    params::{Limit, Moment, Name, one_of, optional},
+    params::{Limit, Moment, Name, one_of, optional, page_size},
     router_id,
 };
 use crate::{
@@ -67,13 +67,14 @@ impl std::str::FromStr for By {
 /// Reads a ranking.
 pub(in crate::web) async fn ranked(app: &App, params: TopParams) -> Result<TopList, WebError> {
     let now = app.clock.now();
+    let limit = params.limit.map(|limit| page_size(Some(limit.0))).transpose()?;
     app.read(move |reader| {
         let question = Question {
             by: params.by.map_or(TopBy::Device, |by| by.0),
             router: router_id(reader, params.router.as_ref())?,
             from: params.from.map(|from| from.at(now)),
             to: params.to.map(|to| to.at(now)),
-            limit: params.limit.map(|limit| limit.0),
+            limit,
         };
         ranking::read(reader, question, now).map_err(|error| match error {
             RankingError::Backwards => WebError::BadRequest(format!("from: {error}")),

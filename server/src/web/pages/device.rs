@@ -66,7 +66,7 @@ async fn shown(app: &App, id: i64) -> Result<Response, WebError> {
     let (detail, minutes) = app
         .read(move |reader| {
             let detail = reader.device(id)?.ok_or(WebError::NotFound)?;
-            let minutes = reader.device_minutes(detail.device.address, now - 24 * HOUR, now)?;
+            let minutes = reader.device_minutes(id, now - 24 * HOUR, now)?;
             Ok((detail, minutes))
         })
         .await?;

@@ -4,7 +4,7 @@ use axum::{extract::State, http::Uri, response::Response};
 
 use super::{
     App,
-    list::{self, Cell, Column, Field, View},
+    list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
     enrich::Enrichment,
@@ -27,8 +27,8 @@ impl View for DeviceParams {
         ("Name", "wide", None),
         ("Address", "address", None),
         ("Made by", "wide", None),
-        ("First seen", "", Some("newest")),
-        ("Last seen", "", Some("last_seen")),
+        ("First seen", "", Some(Order::Down("newest"))),
+        ("Last seen", "", Some(Order::Down("last_seen"))),
         ("Router", "", None),
     ];
     const EMPTY: &'static str = "No device matches.";

@@ -4,7 +4,7 @@ use axum::{extract::State, http::Uri, response::Response};
 
 use super::{
     App,
-    list::{self, Cell, Column, Field, View},
+    list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
     enrich::Enrichment,
@@ -24,9 +24,9 @@ impl View for DnsParams {
     const TITLE: &'static str = "DNS";
     const PATH: &'static str = "/dns";
     const TABLE: &'static [Column] = &[
-        ("Time", "", None),
-        ("Client", "address", None),
-        ("Name", "address", None),
+        ("Time", "", Some(Order::Both("newest", "oldest"))),
+        ("Client", "address", Some(Order::Up("client"))),
+        ("Name", "address", Some(Order::Up("name"))),
         ("Type", "", None),
         ("Result", "", None),
         ("Answers", "address wide", None),
@@ -35,15 +35,22 @@ impl View for DnsParams {
     ];
     const EMPTY: &'static str = "No answer matches.";
 
+    fn note(sort: &str, pairs: &Pairs) -> Option<&'static str> {
+        let is_walk = sort == "newest" || (sort == "oldest" && pairs.value("from").is_empty());
+        (!is_walk).then_some(list::WINDOW_NOTE)
+    }
+
     fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field> {
         let rcodes = RCODES.map(|(_, name)| (name, name));
         let kinds = ["A", "AAAA", "HTTPS", "PTR", "SRV", "TXT"].map(|name| (name, name));
         vec![
             Field::text(pairs, "q", "Search", "a part of a name"),
-            Field::text(pairs, "device", "Device", "address"),
+            Field::text(pairs, "device", "Client", "address"),
+            Field::text(pairs, "domain", "Name", "example.org"),
             Field::choice(pairs, "type", "Type", kinds),
             Field::choice(pairs, "rcode", "Result", rcodes),
             Field::period(pairs),
+            Field::text(pairs, "to", "Until", "2h (ago)"),
             Field::router(pairs, routers),
         ]
     }

@@ -4,7 +4,7 @@ use axum::{extract::State, http::Uri, response::Response};
 
 use super::{
     App,
-    list::{self, Cell, Column, Field, View},
+    list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
     enrich::Enrichment,
@@ -22,8 +22,8 @@ impl View for DomainParams {
     const PATH: &'static str = "/domains";
     const TABLE: &'static [Column] = &[
         ("Name", "address", None),
-        ("First seen", "", Some("newest")),
-        ("Last seen", "", Some("last_seen")),
+        ("First seen", "", Some(Order::Down("newest"))),
+        ("Last seen", "", Some(Order::Down("last_seen"))),
         ("Of it", "", None),
     ];
     const EMPTY: &'static str = "No domain matches.";

@@ -4,7 +4,7 @@ use axum::{extract::State, http::Uri, response::Response};
 
 use super::{
     App,
-    list::{self, Cell, Column, Field, View},
+    list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
     domain::Hook,
@@ -25,19 +25,24 @@ impl View for DropParams {
     const TITLE: &'static str = "Dropped packets";
     const PATH: &'static str = "/drops";
     const TABLE: &'static [Column] = &[
-        ("Time", "", None),
-        ("Source", "address", None),
+        ("Time", "", Some(Order::Both("newest", "oldest"))),
+        ("Source", "address", Some(Order::Up("source"))),
         ("Destination", "address", None),
-        ("Port", "", None),
+        ("Port", "", Some(Order::Up("port"))),
         ("Protocol", "", None),
         ("Flags", "", None),
         ("Rule", "", None),
         ("Hook", "", None),
         ("Interfaces", "", None),
-        ("Left out", "num", None),
+        ("Left out", "num", Some(Order::Down("left_out"))),
         ("Router", "", None),
     ];
     const EMPTY: &'static str = "No dropped packet matches.";
+
+    fn note(sort: &str, pairs: &Pairs) -> Option<&'static str> {
+        let is_walk = sort == "newest" || (sort == "oldest" && pairs.value("from").is_empty());
+        (!is_walk).then_some(list::WINDOW_NOTE)
+    }
 
     fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field> {
         let hooks = HookName::ALL.map(|hook| (hook.name(), hook.name()));
@@ -45,10 +50,13 @@ impl View for DropParams {
             Field::text(pairs, "q", "Rule", "a part of its prefix"),
             Field::text(pairs, "device", "Device", "address"),
             Field::text(pairs, "host", "Remote host", "address"),
+            Field::text(pairs, "source", "Source", "address"),
             Field::text(pairs, "port", "Port", "22"),
             Field::text(pairs, "protocol", "Protocol", "tcp"),
             Field::choice(pairs, "hook", "Hook", hooks),
+            Field::text(pairs, "interface", "Interface", "wan"),
             Field::period(pairs),
+            Field::text(pairs, "to", "Until", "2h (ago)"),
             Field::router(pairs, routers),
         ]
     }
@@ -66,11 +74,12 @@ impl View for DropParams {
                 Cell::text(shown).link(narrow("port", &port))
             }
         };
+        let source = row.src.to_string();
         let interfaces = [row.in_interface, row.out_interface];
         let interfaces: Vec<String> = interfaces.into_iter().filter(|name| !name.is_empty()).collect();
         vec![
             Cell::time(row.time),
-            Cell::text(row.src.to_string()),
+            Cell::text(&source).link(narrow("source", &source)),
             Cell::text(row.dst.to_string()),
             port,
             Cell::text(

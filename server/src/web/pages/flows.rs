@@ -4,7 +4,7 @@ use axum::{extract::State, http::Uri, response::Response};
 
 use super::{
     App,
-    list::{self, Cell, Column, Field, View},
+    list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
     domain::{Direction, FlowRecord},
@@ -25,7 +25,7 @@ impl View for FlowParams {
     const TITLE: &'static str = "Flows";
     const PATH: &'static str = "/flows";
     const TABLE: &'static [Column] = &[
-        ("Began", "", Some("newest")),
+        ("Began", "", Some(Order::Down("newest"))),
         ("Device", "address", None),
         ("Direction", "", None),
         ("Destination", "address", None),
@@ -33,15 +33,17 @@ impl View for FlowParams {
         ("Port", "", None),
         ("Protocol", "", None),
         ("State", "", None),
-        ("Up", "num", Some("bytes")),
+        ("Up", "num", Some(Order::Down("bytes"))),
         ("Down", "num", None),
-        ("Took", "num", Some("duration")),
-        ("Last moved", "", Some("last_seen")),
+        ("Took", "num", Some(Order::Down("duration"))),
+        ("Last moved", "", Some(Order::Down("last_seen"))),
         ("Router", "", None),
     ];
     const EMPTY: &'static str = "No flow matches.";
-    const NOTE: Option<&'static str> =
-        Some("In this order: the newest 20,000 that were searched. A shorter time or a device narrows it.");
+
+    fn note(sort: &str, _pairs: &Pairs) -> Option<&'static str> {
+        (sort != "newest").then_some(list::WINDOW_NOTE)
+    }
 
     fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field> {
         let directions = DirectionName::ALL.map(|direction| (direction.name(), direction.name()));

@@ -4,7 +4,7 @@ use axum::{extract::State, http::Uri, response::Response};
 
 use super::{
     App,
-    list::{self, Cell, Column, Field, View},
+    list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
     enrich::Enrichment,
@@ -25,8 +25,8 @@ impl View for HostParams {
         ("Name", "wide", None),
         ("Network", "wide", None),
         ("Country", "", None),
-        ("First seen", "", Some("newest")),
-        ("Last seen", "", Some("last_seen")),
+        ("First seen", "", Some(Order::Down("newest"))),
+        ("Last seen", "", Some(Order::Down("last_seen"))),
     ];
     const EMPTY: &'static str = "No remote host matches.";
 

@@ -40,20 +40,29 @@ pub(super) struct Pager {
     pub(super) next: Option<String>,
     /// There are no rows here.
     pub(super) empty: bool,
-    pub(super) files: [(&'static str, String); 3],
+    /// All of it.
+    pub(super) files: [(&'static str, String); 2],
+    /// Its first page.
+    pub(super) json: String,
 }
 
 impl Pager {
     /// For the list of this name, shown at this path.
     pub(super) fn new(name: &str, path: &str, pairs: &Pairs, next: Option<&str>, empty: bool) -> Self {
-        let file = |kind| pairs.link(&format!("/api/v1/{name}{kind}"), &[("cursor", ""), ("limit", "")]);
         Self {
             first: (!pairs.value("cursor").is_empty()).then(|| pairs.link(path, &[("cursor", "")])),
             next: next.map(|next| pairs.link(path, &[("cursor", next)])),
             empty,
-            files: [("CSV", file(".csv")), ("JSON lines", file(".jsonl")), ("JSON", file(""))],
+            files: files(name, pairs, &[("cursor", ""), ("limit", "")]),
+            json: pairs.link(&format!("/api/v1/{name}"), &[("cursor", ""), ("limit", "")]),
         }
     }
+}
+
+/// The files of a list, with these values of its query changed.
+fn files(name: &str, pairs: &Pairs, changes: &[(&str, &str)]) -> [(&'static str, String); 2] {
+    [("CSV", ".csv"), ("JSON lines", ".jsonl")]
+        .map(|(kind, end)| (kind, pairs.link(&format!("/api/v1/{name}{end}"), changes)))
 }
 
 /// A field of the form.
@@ -70,9 +79,10 @@ pub(super) struct Field {
 pub(super) struct Head {
     text: &'static str,
     class: &'static str,
-    /// Sorts by it.
+    /// Sorts by it, or the other way round.
     link: Option<String>,
-    sorted: bool,
+    /// `ascending` or `descending`; empty: the rows are not sorted by it.
+    sorted: &'static str,
 }
 
 /// A cell of the table, ready to print.
@@ -88,8 +98,36 @@ pub(super) struct Cell {
     label: &'static str,
 }
 
-/// A column: its heading, how it looks, and the name of the order that it stands for.
-pub(super) type Column = (&'static str, &'static str, Option<&'static str>);
+/// A column: its heading, how it looks, and the order that it stands for.
+pub(super) type Column = (&'static str, &'static str, Option<Order>);
+
+/// The names of the orders that a column stands for.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    /// What is newest or most comes first.
+    Down(&'static str),
+    /// What is least or the alphabet's first comes first.
+    Up(&'static str),
+    /// The first or the second.
+    Both(&'static str, &'static str),
+}
+
+impl Order {
+    /// The names, and how each sorts.
+    fn names(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let (down, up) = match self {
+            Self::Down(down) => (Some(down), None),
+            Self::Up(up) => (None, Some(up)),
+            Self::Both(down, up) => (Some(down), Some(up)),
+        };
+        let named = |name: Option<_>, sorted| name.map(|name| (name, sorted)).into_iter();
+        named(down, "descending").chain(named(up, "ascending"))
+    }
+}
+
+/// What is said of rows that are those of a window in an order of their own.
+pub(super) const WINDOW_NOTE: &str =
+    "In this order: the newest 20,000 that were searched. A shorter time or a device narrows it.";
 
 /// A list's page.
 pub(super) trait View: Listing {
@@ -98,8 +136,11 @@ pub(super) trait View: Listing {
     const TABLE: &'static [Column];
     /// What is said where there is no row.
     const EMPTY: &'static str;
-    /// What is said of an order that is not the first one.
-    const NOTE: Option<&'static str> = None;
+
+    /// What is said of an order, if that is asked for.
+    fn note(_sort: &str, _pairs: &Pairs) -> Option<&'static str> {
+        None
+    }
 
     fn fields(pairs: &Pairs, routers: &[String]) -> Vec<Field>;
     /// The cells of a row, in the order of the columns.
@@ -132,20 +173,18 @@ async fn page<V: View>(
     wrong: Option<String>,
 ) -> Result<Response, WebError> {
     let routers = app.read(|reader| Ok(reader.router_names()?)).await?;
-    let fields = V::fields(pairs, &routers);
+    let mut fields = V::fields(pairs, &routers);
     let filtered = fields.iter().any(|field| !field.value.is_empty());
-    let sort = pairs.value("sort");
-    // The first order that a heading stands for is the one without a name in the query.
-    let first_sort = V::TABLE.iter().find_map(|(_, _, sort)| *sort);
-    let heads = V::TABLE.iter().map(|(text, class, by)| Head {
-        text,
-        class,
-        link: by.map(|by| pairs.link(V::PATH, &[("cursor", ""), ("sort", by)])),
-        sorted: by.is_some_and(|by| by == sort || (sort.is_empty() && Some(by) == first_sort)),
-    });
+    let sort = sort::<V>(pairs);
+    fields.extend(Field::order::<V>(sort));
+    let heads = V::TABLE.iter().map(|(text, class, order)| Head::new::<V>(text, class, *order, sort, pairs));
     let next = found.as_ref().and_then(|found| found.next.clone());
     let empty = found.as_ref().is_none_or(|found| found.rows.is_empty());
-    let pager = Pager::new(V::NAME, V::PATH, pairs, next.as_deref(), empty);
+    let mut pager = Pager::new(V::NAME, V::PATH, pairs, next.as_deref(), empty);
+    if found.as_ref().is_some_and(|found| found.is_of_a_window) {
+        // A file has all of the list, in the first order.
+        pager.files = files(V::NAME, pairs, &[("cursor", ""), ("limit", ""), ("sort", "")]);
+    }
     let page = ListPage {
         frame: Frame::new(app, V::NAME),
         title: V::TITLE,
@@ -153,7 +192,7 @@ async fn page<V: View>(
         filtered: filtered || wrong.is_some(),
         fields,
         counts: found.as_ref().map(counts).unwrap_or_default(),
-        note: V::NOTE.filter(|_| !sort.is_empty() && Some(sort) != first_sort),
+        note: V::note(sort, pairs),
         wrong,
         heads: heads.collect(),
         rows: found
@@ -169,6 +208,31 @@ async fn page<V: View>(
         pager,
     };
     render(&page)
+}
+
+/// The order that is asked for: the first that a heading stands for has no need of a name.
+fn sort<V: View>(pairs: &Pairs) -> &str {
+    let first = || V::TABLE.iter().find_map(|(_, _, order)| order.and_then(|order| order.names().next()));
+    match pairs.value("sort") {
+        "" => first().map_or("", |(name, _)| name),
+        sort => sort,
+    }
+}
+
+impl Head {
+    fn new<V: View>(
+        text: &'static str,
+        class: &'static str,
+        order: Option<Order>,
+        sort: &str,
+        pairs: &Pairs,
+    ) -> Self {
+        let names = || order.into_iter().flat_map(Order::names);
+        let sorted = names().find(|(name, _)| *name == sort).map_or("", |(_, sorted)| sorted);
+        let other = names().find(|(name, _)| *name != sort).or_else(|| names().next());
+        let link = other.map(|(name, _)| pairs.link(V::PATH, &[("cursor", ""), ("sort", name)]));
+        Self { text, class, link, sorted }
+    }
 }
 
 pub(super) fn counts<R>(found: &Found<R>) -> String {
@@ -214,6 +278,22 @@ impl Field {
             choices.push((value.clone(), value.clone()));
         }
         Self { name, label, value, placeholder: "", choices }
+    }
+
+    /// What comes first, where no heading is shown; `None`: the list has one order.
+    fn order<V: View>(sort: &str) -> Option<Self> {
+        let of_column = |(text, _, order): &Column| {
+            let text = *text;
+            let names = order.iter().copied().flat_map(Order::names);
+            let choices = names.map(|(name, sorted)| {
+                let mark = if sorted == "ascending" { "▴" } else { "▾" };
+                (name.to_owned(), format!("{text} {mark}"))
+            });
+            choices.collect::<Vec<_>>()
+        };
+        let choices: Vec<(String, String)> = V::TABLE.iter().flat_map(of_column).collect();
+        let value = sort.to_owned();
+        (choices.len() > 1).then_some(Self { name: "sort", label: "Order", value, placeholder: "", choices })
     }
 
     pub(super) fn router(pairs: &Pairs, routers: &[String]) -> Self {
