@@ -157,7 +157,7 @@ def main(address, token):
     expect(welcome.max_events_in_flight > 0, "a welcome")
     expect((ack.sequence, ack.accepted, ack.rejected) == (1, 1, 0), "sequence 1 acknowledged")
 
-    routers = server.method("Console", "ListRouters", token)(server.message("ListRoutersRequest")()).routers
+    routers = server.method("Console", "ListRouters", token)(server.message("ListRoutersRequest")(text=router)).routers
     known = {known.router_id: known for known in routers}
     print(f"ListRouters: {', '.join(sorted(known))}")
     expect(router in known, f"{router} in the list")
@@ -169,6 +169,10 @@ def main(address, token):
     expect((len(flows.flows), flows.page.total, flows.page.next_token) == (3, 3, ""), "the three flows that were taken")
     sent = {(flow.src_ip, flow.service_port) for flow in flows.flows}
     expect(sent == {("192.0.2.20", 53)}, "flows as they were sent")
+
+    gaps = server.method("Console", "ListGaps", token)(server.message("ListGapsRequest")(router_id=router, cause=8)).gaps
+    print(f"ListGaps: {[(gap.count, gap.detail) for gap in gaps]}")
+    expect([(gap.router_id, gap.cause, gap.count) for gap in gaps] == [(router, 8, 1)], "the refused event as a gap")
 
     tail = server.method("Console", "Tail", token)(server.message("TailRequest")(router_id=router, kinds=["flow"]))
     # The server listens from when it answers the call; then what is committed is told.

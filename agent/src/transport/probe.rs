@@ -1,10 +1,13 @@
 //! Asks the server whether it is there and takes the token, without being an agent to it.
 
-use netmon_proto::v1::{ListRoutersRequest, Router, console_client::ConsoleClient};
+use netmon_proto::v1::{ListRoutersRequest, PageRequest, Router, console_client::ConsoleClient};
 use tokio::time::timeout;
 use tonic::Request;
 
 use super::{TransportConfig, connect::connect, failure::Failure};
+
+/// As large as a page may be: others may have a name with ours in it.
+const MOST_ROUTERS: u32 = 1000;
 
 /// Why a server did not say what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +36,12 @@ impl TransportConfig {
     async fn ask(&self, url: &str) -> Result<Option<Router>, Failure> {
         let link = connect(url, &self.tls, self.connect_timeout).await?;
         let mut client = ConsoleClient::new(link.channel.clone());
-        let mut request = Request::new(ListRoutersRequest {});
+        let page = PageRequest { size: MOST_ROUTERS, ..PageRequest::default() };
+        let mut request = Request::new(ListRoutersRequest {
+            page: Some(page),
+            text: self.router_id.clone(),
+            ..ListRoutersRequest::default()
+        });
         request.metadata_mut().insert("authorization", self.authorization.clone());
         let answer = timeout(self.hello_timeout, client.list_routers(request)).await;
         let answer = answer.map_err(|_| Failure::HelloTimeout(self.hello_timeout))?;

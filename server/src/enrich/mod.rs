@@ -18,6 +18,8 @@ pub use networks::{Network, Networks};
 pub use ports::service;
 pub use vendors::{Vendors, vendor};
 
+use crate::store::Elsewhere;
+
 /// How often the files are looked at for a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -51,6 +53,13 @@ impl Enrichment {
             Self { networks: Networks::new(&options.mmdb), vendors: Vendors::new(options.oui.as_deref()) };
         loaded.refresh();
         Arc::new(loaded)
+    }
+
+    /// Where to look for a text in what is known of a host.
+    #[must_use]
+    pub fn of_hosts(self: &Arc<Self>) -> Elsewhere {
+        let this = Arc::clone(self);
+        Elsewhere::new(move |address, text| this.networks.find(address).says(text))
     }
 
     /// Reads again what has changed on disk.

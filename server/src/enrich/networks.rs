@@ -23,6 +23,23 @@ pub struct Network {
     pub country: Option<String>,
 }
 
+impl Network {
+    /// Its number and who runs it, as far as they are known: "AS64500 Example Networks".
+    #[must_use]
+    pub fn label(&self) -> String {
+        let number = self.asn.map(|asn| format!("AS{asn}"));
+        let runs: Vec<String> = number.into_iter().chain(self.organisation.clone()).collect();
+        runs.join(" ")
+    }
+
+    /// Whether a text, in lower case, is part of the label or is the country.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        self.label().to_lowercase().contains(text)
+            || self.country.as_ref().is_some_and(|country| country.eq_ignore_ascii_case(text))
+    }
+}
+
 /// The files.
 #[derive(Debug)]
 pub struct Networks {
@@ -74,67 +91,15 @@ impl Record {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/mmdb.rs"]
+mod mmdb;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
 
+    use super::mmdb::{map, mmdb, number, string};
     use super::*;
-
-    /// A file in the format, made by hand: one tree of 24-bit records over IPv4, one network, and its data.
-    /// <https://maxmind.github.io/MaxMind-DB/>
-    fn mmdb(network: [u8; 4], prefix: u8, data: &[u8]) -> Vec<u8> {
-        let nodes = u32::from(prefix);
-        let (nothing, record) = (nodes, nodes + 16);
-        let mut file = Vec::new();
-        for depth in 0..prefix {
-            let bit = network[usize::from(depth / 8)] >> (7 - depth % 8) & 1;
-            let next = if depth + 1 == prefix { record } else { u32::from(depth) + 1 };
-            let pair = if bit == 0 { [next, nothing] } else { [nothing, next] };
-            pair.iter().for_each(|record| file.extend(&record.to_be_bytes()[1..]));
-        }
-        file.extend([0; 16]);
-        file.extend(data);
-        file.extend(b"\xab\xcd\xefMaxMind.com");
-        let meta: Vec<(&str, Vec<u8>)> = vec![
-            ("binary_format_major_version", short(2)),
-            ("binary_format_minor_version", short(0)),
-            ("build_epoch", vec![1, 2, 1]),
-            ("database_type", string("test")),
-            ("description", map(&[])),
-            ("ip_version", short(4)),
-            ("languages", vec![0, 4]),
-            ("node_count", number(nodes)),
-            ("record_size", short(24)),
-        ];
-        file.extend(map(&meta));
-        file
-    }
-
-    fn string(text: &str) -> Vec<u8> {
-        let mut out = vec![2 << 5 | u8::try_from(text.len()).unwrap()];
-        if text.len() >= 29 {
-            out = vec![2 << 5 | 29, u8::try_from(text.len() - 29).unwrap()];
-        }
-        out.extend(text.as_bytes());
-        out
-    }
-
-    fn short(value: u16) -> Vec<u8> {
-        [vec![5 << 5 | 2], value.to_be_bytes().to_vec()].concat()
-    }
-
-    fn number(value: u32) -> Vec<u8> {
-        let bytes = value.to_be_bytes();
-        [vec![6 << 5 | 4], bytes.to_vec()].concat()
-    }
-
-    fn map(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
-        let mut out = vec![7 << 5 | u8::try_from(entries.len()).unwrap()];
-        for (key, value) in entries {
-            out.extend(string(key));
-            out.extend(value);
-        }
-        out
-    }
 
     #[test]
     fn files_of_several_makers_complete_each_other() {
@@ -164,6 +129,19 @@ mod tests {
         let expected = Network { asn: Some(64501), organisation: Some("Other".to_owned()), country: None };
         assert_eq!(find("198.51.100.7"), expected, "a country that is none is not shown");
         assert_eq!(find("192.0.2.1"), Network::default());
+        let (known, half) = (find("203.0.113.9"), find("203.0.112.9"));
+        assert_eq!(
+            (known.label().as_str(), Network::default().label().as_str()),
+            ("AS64500 Example Networks", "")
+        );
+        for text in ["as64500", "64500 example", "nl", "networks"] {
+            assert!(known.says(text), "{text}");
+        }
+        for (network, text) in
+            [(&known, "de"), (&known, "as6450 "), (&half, "nl"), (&Network::default(), "as")]
+        {
+            assert!(!network.says(text), "{text}");
+        }
         assert_eq!(find("2001:db8::1"), Network::default());
 
         fs::write(dir.path().join("next"), mmdb([203, 0, 113, 0], 24, &map(&[("asn", string("AS1"))])))

@@ -11,22 +11,19 @@ use super::{
     lists::{self, List},
     top,
 };
-use crate::{
-    clock::Clock,
-    ingest::Ingest,
-    store::{Reader, RouterRow},
-};
+use crate::{clock::Clock, enrich::Enrichment, ingest::Ingest, store::Reader};
 
 /// See the module.
 pub(super) struct ConsoleService {
     ingest: Ingest,
     reader: Reader,
     clock: Arc<dyn Clock>,
+    known: Arc<Enrichment>,
 }
 
 impl ConsoleService {
-    pub(super) fn new(ingest: Ingest, reader: Reader, clock: Arc<dyn Clock>) -> Self {
-        Self { ingest, reader, clock }
+    pub(super) fn new(ingest: Ingest, reader: Reader, clock: Arc<dyn Clock>, known: Arc<Enrichment>) -> Self {
+        Self { ingest, reader, clock, known }
     }
 
     /// A page of a list, read off the runtime's workers.
@@ -34,8 +31,8 @@ impl ConsoleService {
         &self,
         request: Request<L>,
     ) -> Result<(Vec<L::Entry>, v1::PageInfo), Status> {
-        let reader = self.reader.clone();
-        tokio::task::spawn_blocking(move || lists::answer(&reader, request.into_inner()))
+        let (reader, known) = (self.reader.clone(), Arc::clone(&self.known));
+        tokio::task::spawn_blocking(move || lists::answer(&reader, &known, request.into_inner()))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
     }
@@ -49,14 +46,10 @@ impl Console for ConsoleService {
 
     async fn list_routers(
         &self,
-        _request: Request<v1::ListRoutersRequest>,
+        request: Request<v1::ListRoutersRequest>,
     ) -> Result<Response<v1::ListRoutersResponse>, Status> {
-        let reader = self.reader.clone();
-        let routers = tokio::task::spawn_blocking(move || reader.routers())
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(Response::new(v1::ListRoutersResponse { routers: routers.into_iter().map(router).collect() }))
+        let (routers, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListRoutersResponse { routers, page: Some(page) }))
     }
 
     async fn list_devices(
@@ -130,6 +123,30 @@ impl Console for ConsoleService {
         };
         Ok(Response::new(Box::pin(stream)))
     }
+
+    async fn list_hosts(
+        &self,
+        request: Request<v1::ListHostsRequest>,
+    ) -> Result<Response<v1::ListHostsResponse>, Status> {
+        let (hosts, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListHostsResponse { hosts, page: Some(page) }))
+    }
+
+    async fn list_domains(
+        &self,
+        request: Request<v1::ListDomainsRequest>,
+    ) -> Result<Response<v1::ListDomainsResponse>, Status> {
+        let (domains, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListDomainsResponse { domains, page: Some(page) }))
+    }
+
+    async fn list_gaps(
+        &self,
+        request: Request<v1::ListGapsRequest>,
+    ) -> Result<Response<v1::ListGapsResponse>, Status> {
+        let (gaps, page) = self.list(request).await?;
+        Ok(Response::new(v1::ListGapsResponse { gaps, page: Some(page) }))
+    }
 }
 
 const KINDS: [&str; 9] = [
@@ -156,32 +173,5 @@ fn kind_name(event: &v1::Event) -> &'static str {
         Some(Kind::Heartbeat(_)) => "heartbeat",
         Some(Kind::Gap(_)) => "gap",
         Some(Kind::TableSync(_)) => "table_sync",
-    }
-}
-
-fn router(row: RouterRow) -> v1::Router {
-    v1::Router {
-        router_id: row.name,
-        last_heard_us: row.last_heard.unwrap_or_default(),
-        agent_version: row.agent_version.unwrap_or_default(),
-        host: Some(v1::HostSummary {
-            hostname: row.hostname.unwrap_or_default(),
-            kernel: row.kernel.unwrap_or_default(),
-            os: row.os.unwrap_or_default(),
-            architecture: row.architecture.unwrap_or_default(),
-        }),
-        lag_us: row.lag_us.unwrap_or_default(),
-        clock_skew_us: row.clock_skew_us.unwrap_or_default(),
-        open_flows: u64::try_from(row.open_flows.unwrap_or_default()).unwrap_or_default(),
-        losses: row
-            .losses
-            .into_iter()
-            .map(|loss| v1::Loss {
-                cause: loss.cause.into(),
-                count: u64::try_from(loss.count).unwrap_or_default(),
-                last_us: loss.last,
-            })
-            .collect(),
-        warnings: row.warnings.unwrap_or_default().lines().map(str::to_owned).collect(),
     }
 }

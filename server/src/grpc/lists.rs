@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netmon_proto::v1;
 use tonic::Status;
@@ -9,7 +10,8 @@ use tonic::Status;
 use super::values::{self, address, direction, failed, name, number, router, text, time, wrong};
 use crate::{
     cursor,
-    domain::{End, Hook, Mac},
+    domain::{End, Hook},
+    enrich::Enrichment,
     store::{
         Count, DeviceFilter, DeviceRow, DnsFilter, DnsRow, DropFilter, DropRow, FlowFilter, FlowRow,
         FlowText, Page, PageOf, Reader, StoreError,
@@ -33,14 +35,19 @@ pub(super) trait List: Debug + Clone {
     /// Which part is wanted; what remains is what a token belongs to.
     fn take_page(&mut self) -> Option<v1::PageRequest>;
     fn filter(&self, reader: &Reader) -> Result<Self::Filter, Status>;
+    /// The same filter, which looks at what is known from elsewhere, too.
+    fn with_known(filter: Self::Filter, _known: &Arc<Enrichment>) -> Self::Filter {
+        filter
+    }
     fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
     fn count(reader: &Reader, filter: &Self::Filter, limit: u32) -> Result<Count, StoreError>;
-    fn entry(row: Self::Row) -> Self::Entry;
+    fn entry(row: Self::Row, known: &Enrichment) -> Self::Entry;
 }
 
 /// Reads a page and counts. Blocks.
 pub(super) fn answer<L: List>(
     reader: &Reader,
+    known: &Arc<Enrichment>,
     mut request: L,
 ) -> Result<(Vec<L::Entry>, v1::PageInfo), Status> {
     let asked = request.take_page().unwrap_or_default();
@@ -58,14 +65,14 @@ pub(super) fn answer<L: List>(
             )
         })?)
     };
-    let filter = request.filter(reader)?;
+    let filter = L::with_known(request.filter(reader)?, known);
     let limit = usize::try_from(size).unwrap_or(usize::MAX);
     let page = L::page(reader, &filter, Page { before, limit }).map_err(failed)?;
     let count = L::count(reader, &filter, COUNT_LIMIT).map_err(failed)?;
     let next = page.next.map(|place| cursor::encode(L::NAME, &request, place));
     let info =
         v1::PageInfo { next_token: next.unwrap_or_default(), total: count.total, total_capped: count.capped };
-    Ok((page.items.into_iter().map(L::entry).collect(), info))
+    Ok((page.items.into_iter().map(|row| L::entry(row, known)).collect(), info))
 }
 
 impl List for v1::ListDevicesRequest {
@@ -96,7 +103,7 @@ impl List for v1::ListDevicesRequest {
         reader.count_devices(filter, limit)
     }
 
-    fn entry(row: DeviceRow) -> v1::Device {
+    fn entry(row: DeviceRow, known: &Enrichment) -> v1::Device {
         v1::Device {
             id: row.id,
             router_id: row.router_name,
@@ -104,7 +111,8 @@ impl List for v1::ListDevicesRequest {
             first_seen_us: row.first_seen,
             last_seen_us: row.last_seen,
             name: row.name.unwrap_or_default(),
-            mac: row.mac.map(mac).unwrap_or_default(),
+            mac: row.mac.map(|mac| hardware_address(&mac)).unwrap_or_default(),
+            vendor: row.mac.and_then(|mac| known.vendors.find(mac)).unwrap_or_default(),
         }
     }
 }
@@ -145,7 +153,7 @@ impl List for v1::ListFlowsRequest {
         reader.count_flows(filter, limit)
     }
 
-    fn entry(row: FlowRow) -> v1::FlowEntry {
+    fn entry(row: FlowRow, _known: &Enrichment) -> v1::FlowEntry {
         let flow = row.flow;
         let (tuple, counters, before) = (flow.key.tuple, flow.counters, flow.before);
         let name = flow.name.as_ref();
@@ -215,7 +223,7 @@ impl List for v1::ListDnsRequest {
         reader.count_dns(filter, limit)
     }
 
-    fn entry(row: DnsRow) -> v1::DnsEntry {
+    fn entry(row: DnsRow, _known: &Enrichment) -> v1::DnsEntry {
         let records = row.answers.into_iter().map(|answer| v1::DnsEntryRecord {
             name: answer.name,
             r#type: answer.kind.unsigned_abs(),
@@ -281,7 +289,7 @@ impl List for v1::ListDropsRequest {
         reader.count_drops(filter, limit)
     }
 
-    fn entry(row: DropRow) -> v1::DropEntry {
+    fn entry(row: DropRow, _known: &Enrichment) -> v1::DropEntry {
         v1::DropEntry {
             id: row.id,
             router_id: row.router_name,
@@ -297,6 +305,11 @@ impl List for v1::ListDropsRequest {
             protocol: row.protocol.unsigned_abs().into(),
             length: figure(row.length),
             left_out: figure(row.left_out),
+            tcp_flags: row.tcp_flags.map(|flags| flags.unsigned_abs().into()),
+            icmp_type: row.icmp_type.map(|kind| kind.unsigned_abs().into()),
+            icmp_code: row.icmp_code.map(|code| code.unsigned_abs().into()),
+            src_mac: row.src_mac.as_deref().map(hardware_address).unwrap_or_default(),
+            nflog_group: row.nflog_group.unsigned_abs(),
         }
     }
 }
@@ -310,6 +323,6 @@ fn shown(address: Option<IpAddr>) -> String {
     address.map_or_else(String::new, |address| address.to_string())
 }
 
-fn mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+fn hardware_address(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }

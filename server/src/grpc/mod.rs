@@ -3,9 +3,13 @@
 
 mod collector;
 mod console;
+mod hosts;
 mod lists;
+mod routers;
 mod top;
 mod values;
+
+use std::sync::Arc;
 
 use netmon_proto::{
     MAX_MESSAGE_BYTES,
@@ -13,7 +17,7 @@ use netmon_proto::{
 };
 use tonic::{Request, Status, service::Routes};
 
-use crate::{auth::Token, clock::Clock, ingest::Ingest, store::Reader};
+use crate::{auth::Token, clock::Clock, enrich::Enrichment, ingest::Ingest, store::Reader};
 
 /// The largest question of health and reflection, which need no token: names of services and symbols.
 const MAX_OPEN_MESSAGE_BYTES: usize = 4096;
@@ -26,10 +30,11 @@ pub async fn routes(
     ingest: Ingest,
     reader: Reader,
     token: Token,
-    clock: std::sync::Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
+    known: Arc<Enrichment>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let collector = collector::CollectorService::new(ingest.clone(), clock.clone());
-    let console = console::ConsoleService::new(ingest, reader, clock);
+    let console = console::ConsoleService::new(ingest, reader, clock, known);
     let check = move |request: Request<()>| authorize(&token, request);
 
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use crate::{
     domain::{Direction, Micros, RouterId},
-    store::{DeviceSort, DnsSort, DropSort, FlowSort, Reader, StoreError},
+    store::{DeviceSort, DnsSort, DropSort, FlowSort, HostSort, Reader, RouterSort, StoreError},
 };
 
 /// Longer than any name in the DNS.
@@ -93,4 +93,7 @@ orders! {
     flow_order: FlowOrder => FlowSort { Bytes, LastSeen, Duration }
     dns_order: DnsOrder => DnsSort { Oldest, Name, Client }
     drop_order: DropOrder => DropSort { Oldest, Source, Port, LeftOut }
+    host_order: HostOrder => HostSort { LastSeen }
+    domain_order: DomainOrder => HostSort { LastSeen }
+    router_order: RouterOrder => RouterSort { LastHeard, Lag }
 }

@@ -1,6 +1,6 @@
 //! Turns what came over the wire into what the engine may trust, or says why not.
 //!
-//! Pure: no clock (`received` is given), no I/O. Every rule here stands in the comments of `events.proto`.
+//! Pure: no clock (`received` is given), no I/O. Every rule here stands in the comments of `events.proto` and `health.proto`.
 
 use std::{net::IpAddr, ops::RangeInclusive};
 

@@ -95,10 +95,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
         store.reader(),
         token.clone(),
         clock.clone(),
-        enrichment,
+        Arc::clone(&enrichment),
         options.enrich.whois_server.as_deref().map(Into::into),
     );
-    let grpc = grpc::routes(ingest.clone(), store.reader(), token.clone(), clock).await?;
+    let grpc = grpc::routes(ingest.clone(), store.reader(), token.clone(), clock, enrichment).await?;
     // tonic's own fallback would answer every unknown path; ours tells calls from pages.
     let refused = app.refused.clone();
     let routes = grpc.into_axum_router().reset_fallback().merge(web::router(app));

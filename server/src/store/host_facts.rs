@@ -73,6 +73,10 @@ impl Reader {
 
 /// The names of these hosts, of those that have one.
 pub(super) fn names(connection: &mut Connection, hosts: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
+    if hosts.is_empty() {
+        // For no ids diesel asks for `1 = 0`, which follows no index.
+        return Ok(HashMap::new());
+    }
     let rows: Vec<(i64, Option<String>)> = on_backend!(connection, |c| host_names::table
         .filter(host_names::host_id.eq_any(hosts))
         .select((host_names::host_id, host_names::name))

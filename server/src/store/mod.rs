@@ -61,8 +61,8 @@ pub use error::StoreError;
 pub use health_reads::RouterHealth;
 pub use import::Imported;
 pub use lists::{
-    DeviceFilter, DeviceSort, DnsFilter, DnsSort, DomainFilter, DropFilter, DropSort, FlowFilter, FlowSort,
-    FlowText, GapFilter, HostFilter, HostSort, Position,
+    DeviceFilter, DeviceSort, DnsFilter, DnsSort, DomainFilter, DropFilter, DropSort, Elsewhere, FlowFilter,
+    FlowSort, FlowText, GapFilter, HostFilter, HostSort, Position, RouterFilter, RouterSort,
 };
 pub use migrate::Migrated;
 pub use reader::Reader;

@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, SmallInt};
 
 use super::connection::{Connection, ReadConnections, on_backend};
 use super::lists::{
-    self, DeviceFilter, DnsFilter, DomainFilter, DropFilter, FlowFilter, GapFilter, HostFilter,
+    self, DeviceFilter, DnsFilter, DomainFilter, DropFilter, FlowFilter, GapFilter, HostFilter, RouterFilter,
 };
 use super::rows::{
     Count, DeviceDetail, DeviceRow, DnsRow, DomainRow, DropRow, FlowFigures, FlowRow, GapEntry, HostRow,
@@ -102,6 +102,16 @@ impl Reader {
                     .collect())
             })
         })
+    }
+
+    /// A page of the routers.
+    pub fn routers_of(&self, filter: &RouterFilter, page: Page) -> Result<PageOf<RouterRow>, StoreError> {
+        Ok(lists::page_of_routers(self.routers()?, filter, page))
+    }
+
+    /// How many routers match.
+    pub fn count_routers(&self, filter: &RouterFilter) -> Result<Count, StoreError> {
+        Ok(lists::count_routers(&self.routers()?, filter))
     }
 
     /// The id of a router by its name; `None`: it has never reported.

@@ -64,12 +64,72 @@ fn a_person_asks_whois_about_a_host() {
     assert_eq!(server.read("/hosts/nowhere").0, 400);
 }
 
+#[test]
+fn a_host_is_found_by_all_that_is_known_of_it() {
+    use crate::mmdb::{map, mmdb, number, string};
+
+    let dir = tempfile::tempdir().unwrap();
+    let (table, config) = (dir.path().join("networks.mmdb"), dir.path().join("config.yaml"));
+    let network = map(&[
+        ("autonomous_system_number", number(64500)),
+        ("autonomous_system_organization", string("Example Networks")),
+        ("country", map(&[("iso_code", string("NL"))])),
+    ]);
+    std::fs::write(&table, mmdb([203, 0, 113, 0], 24, &network)).unwrap();
+    std::fs::write(&config, format!("mmdb: [{}]\nreverse_dns_per_second: 0\n", table.display())).unwrap();
+    let server = Server::start_with(&["--config", config.to_str().unwrap()]);
+    let agent = &Agent::new(&server);
+    let mut events = vec![client::ended(1), client::ended(2)];
+    if let Some(Kind::Flow(flow)) = &mut events[1].kind {
+        flow.dst_ip = vec![198, 51, 100, 7].into();
+    }
+    agent.report("attic", events).unwrap();
+    let named = "INSERT INTO host_names (host_id, name, asked_us, due_us)
+                 SELECT id, 'Mail.example.net', 1, 1 FROM remote_hosts WHERE address = unhex('c6336407')";
+    assert_eq!(diesel::sql_query(named).execute(&mut server.database()).unwrap(), 1);
+
+    let (example, mail) = ("203.0.113.9", "198.51.100.7");
+    for (text, expected) in [
+        ("as64500", Some(example)),
+        ("Example%20Net", Some(example)),
+        ("nl", Some(example)),
+        ("MAIL.", Some(mail)),
+        ("100.7", Some(mail)),
+        ("de", None),
+        ("64501", None),
+    ] {
+        let (_, body) = server.read(&format!("/api/v1/hosts?q={text}"));
+        let (_, file) = server.read(&format!("/api/v1/hosts.csv?q={text}"));
+        let (_, page) = server.read(&format!("/hosts?q={text}"));
+        let text = text.replace("%20", " ");
+        let request = v1::ListHostsRequest { text: text.clone(), ..v1::ListHostsRequest::default() };
+        let call = |mut client: v1::console_client::ConsoleClient<_>| async move {
+            client.list_hosts(agent.authorized(request)).await
+        };
+        let answer = agent.console(call).unwrap();
+        let total = u64::from(expected.is_some());
+        assert!(body.contains(&format!("\"total\":{total},")), "{text}: {body}");
+        assert_eq!((answer.hosts.len() as u64, answer.page.unwrap().total), (total, total), "{text}");
+        for address in [example, mail] {
+            let is_there = expected == Some(address);
+            assert_eq!(body.contains(address), is_there, "{text}: {body}");
+            assert_eq!(file.contains(address), is_there, "{text}: {file}");
+            assert_eq!(page.contains(&format!("/hosts/{address}\"")), is_there, "{text}: {page}");
+            assert_eq!(answer.hosts.iter().any(|host| host.address == address), is_there, "{text}");
+        }
+        if expected == Some(example) {
+            let host = &answer.hosts[0];
+            let known = (host.asn, host.organisation.as_str(), host.country.as_str());
+            assert_eq!(known, (64500, "Example Networks", "NL"));
+        }
+    }
+}
+
 /// How many hosts were looked at by whoever asks for names. The one of these tests is in no DNS, so that nothing is
 /// asked.
 fn looked_at(server: &Server) -> i64 {
-    let mut connection = server.database();
     let count = "SELECT COUNT(*) AS number FROM host_names";
-    diesel::sql_query(count).get_result::<crate::pressure::Count>(&mut connection).unwrap().number
+    diesel::sql_query(count).get_result::<crate::pressure::Count>(&mut server.database()).unwrap().number
 }
 
 #[test]

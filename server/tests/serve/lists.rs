@@ -10,7 +10,7 @@ use crate::{
 
 const LISTS: [&str; 8] = ["routers", "devices", "hosts", "flows", "gaps", "dns", "drops", "domains"];
 
-fn json(server: &Server, path: &str) -> Value {
+pub(crate) fn json(server: &Server, path: &str) -> Value {
     let (status, body) = server.read(path);
     assert_eq!(status, 200, "{path}: {body}");
     serde_json::from_str(&body).unwrap()
@@ -90,24 +90,8 @@ fn what_is_wrong_with_a_request_is_said() {
 }
 
 #[test]
-fn pages_join_and_their_cursors_fit_no_other_query() {
+fn a_cursor_fits_no_other_query() {
     let server = filled(7);
-    for list in ["flows", "live", "devices", "routers", "gaps"] {
-        let mut path = format!("/api/v1/{list}?limit=3");
-        let mut ids = Vec::new();
-        loop {
-            let page = json(&server, &path);
-            ids.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64()));
-            match page["next"].as_str() {
-                Some(next) => path = format!("/api/v1/{list}?limit=3&cursor={next}"),
-                None => break,
-            }
-        }
-        let all = json(&server, &format!("/api/v1/{list}"));
-        let whole: Vec<_> = all["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64()).collect();
-        assert_eq!(ids, whole, "{list}");
-        assert!(!ids.is_empty(), "{list}");
-    }
     let next = json(&server, "/api/v1/flows?limit=3")["next"].as_str().unwrap().to_owned();
     for path in [
         format!("flows?port=443&cursor={next}"),

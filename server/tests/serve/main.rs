@@ -10,8 +10,11 @@ mod http;
 mod lists;
 mod malformed;
 mod manager;
+#[path = "../support/mmdb.rs"]
+mod mmdb;
 mod orders;
 mod original;
+mod pages;
 mod pressure;
 mod resend;
 mod server;

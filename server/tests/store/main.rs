@@ -99,6 +99,7 @@ const STORIES: &[(&str, Story)] = stories![
     flows::a_large_commit_is_whole,
     hosts::names_are_asked_for_in_turn,
     hosts::whois_is_kept,
+    hosts::a_text_is_looked_for_in_all_that_is_known,
     model::streams_are_counted_to_the_byte,
     model::posts_are_counted_to_the_byte,
     orders::answers_are_sorted,

@@ -6,7 +6,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use netmon_server::domain::{
-    Changes, DnsResponse, FirewallDrop, FlowName, FlowRecord, Hook, Micros, NameReason, Observed,
+    Changes, DnsResponse, FirewallDrop, FlowName, FlowRecord, Hook, HostName, Micros, NameReason, Observed,
 };
 use netmon_server::store::{self, DatabaseUrl, Sweep};
 
@@ -89,6 +89,15 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
         ..Changes::default()
     };
     writer.commit(&changes).unwrap();
+    writer
+        .put_host_names(&[HostName {
+            host: 1,
+            name: Some("host.example.net".to_owned()),
+            failed: false,
+            asked: NOON,
+            due: NOON,
+        }])
+        .unwrap();
     // Hours and days have rows to be multiplied, too.
     let mut minutes = Sweep::of_rollups(now.max(NOON) + DAY);
     while minutes.step(&mut writer).unwrap() == store::Step::More {}
@@ -132,6 +141,7 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
     let devices = [("identity", address.as_str()), ("address", address.as_str())];
     connection.multiply("devices", 30_000, &[&devices[..], noun].concat());
     connection.multiply("remote_hosts", NOUNS, &[&[("address", address.as_str())], &noun[..]].concat());
+    connection.multiply_keyed("host_names", NOUNS, &[("host_id", &format!("{FIRST} + i"))]);
     let name = "'host-' || i || '.example.org'";
     connection.multiply("domains", NOUNS, &[&[("name", name)], &noun[..]].concat());
     // Some days of minutes, a month of hours and days.

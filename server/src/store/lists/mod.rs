@@ -14,6 +14,7 @@ mod gaps;
 mod hosts;
 mod keyed;
 mod position;
+mod routers;
 mod scan;
 mod wanted;
 
@@ -23,8 +24,9 @@ pub use domains::DomainFilter;
 pub use drops::{DropFilter, DropSort};
 pub use flow_filter::{FlowFilter, FlowSort, FlowText};
 pub use gaps::GapFilter;
-pub use hosts::{HostFilter, HostSort};
+pub use hosts::{Elsewhere, HostFilter, HostSort};
 pub use position::Position;
+pub use routers::{RouterFilter, RouterSort};
 
 pub(super) use devices::{
     by_id as devices_by_id, count as count_devices, detail as device_detail, page as page_of_devices,
@@ -35,6 +37,7 @@ pub(super) use drops::{count as count_drops, page as page_of_drops};
 pub(super) use flow_pages::{count as count_flows, page as page_of_flows};
 pub(super) use gaps::{count as count_gaps, page as page_of_gaps};
 pub(super) use hosts::{count as count_hosts, page as page_of_hosts};
+pub(super) use routers::{count as count_routers, page as page_of_routers};
 
 use std::net::IpAddr;
 

@@ -85,7 +85,7 @@ macro_rules! lists {
 }
 
 lists! {
-    /// Every router that ever reported, by name.
+    /// Every router that ever reported.
     routers: "/api/v1/routers", RouterParams, RouterItem;
     /// Devices in the LANs.
     devices: "/api/v1/devices", DeviceParams, DeviceItem;

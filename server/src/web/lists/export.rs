@@ -96,6 +96,7 @@ pub(in crate::web) async fn export<L: Listing>(
         let asked = params.clone();
         app.read(move |reader| Ok((asked.filter(reader, now)?, reader.clone()))).await?
     };
+    let filter = L::with_known(filter, &app.enrichment);
     let (work, body) = Work::<L>::new(reader, Arc::clone(&app.enrichment), filter, format, Bounds::default());
     tokio::task::spawn_blocking(move || {
         work.run(before, limit);

@@ -1,5 +1,7 @@
 //! Remote hosts.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,7 +21,7 @@ list_params! {
     HostParams {
         /// With this address.
         address: Address as String,
-        /// With this text in its address.
+        /// With this text in its address, its name or that of its network (`AS64500 Example`), or of this country.
         q: Name as String,
         /// `newest` or `last_seen`.
         sort: Sort as String,
@@ -64,7 +66,12 @@ impl Listing for HostParams {
             address: self.address.map(|address| address.0),
             text: self.q.as_ref().map(|text| text.0.to_lowercase()),
             sort: self.sort.map(|sort| sort.0).unwrap_or_default(),
+            elsewhere: None,
         })
+    }
+
+    fn with_known(filter: HostFilter, known: &Arc<Enrichment>) -> HostFilter {
+        HostFilter { elsewhere: Some(known.of_hosts()), ..filter }
     }
 
     fn page(reader: &Reader, filter: &HostFilter, page: Page) -> Result<PageOf<HostRow>, StoreError> {

@@ -15,6 +15,7 @@ mod routers;
 mod top;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
@@ -30,7 +31,7 @@ pub(super) use gaps::{Cause, GapItem, GapParams};
 pub(super) use hosts::{HostItem, HostParams};
 pub(super) use live::{LiveParams, live};
 pub(super) use params::{COUNT_LIMIT, DirectionName, MOST_ROWS};
-pub(super) use routers::{RouterItem, RouterParams};
+pub(super) use routers::{RouterItem, RouterParams, Sort as RouterSort};
 pub(super) use top::{By, TopItem, TopItems, TopParams, ranked, top};
 
 use super::{App, WebError};
@@ -65,6 +66,10 @@ pub(super) trait Listing: Clone + Debug + DeserializeOwned + Send + Sync + 'stat
     }
     /// Looks up what the parameters name.
     fn filter(&self, reader: &Reader, now: Micros) -> Result<Self::Filter, WebError>;
+    /// The same filter, which looks at what is known from elsewhere, too.
+    fn with_known(filter: Self::Filter, _known: &Arc<Enrichment>) -> Self::Filter {
+        filter
+    }
     fn page(reader: &Reader, filter: &Self::Filter, page: Page) -> Result<PageOf<Self::Row>, StoreError>;
     fn count(reader: &Reader, filter: &Self::Filter, limit: u32) -> Result<Count, StoreError>;
     /// `known`: what is known from elsewhere.
@@ -100,10 +105,10 @@ pub(super) async fn find<L: Listing>(app: &App, params: &L) -> Result<Found<L::R
     let before = cursor.map(|cursor| decoded(L::NAME, &params.without_paging(), cursor)).transpose()?;
     let page = Page { before, limit: params::page_size(limit)? };
     let now = app.clock.now();
-    let asked = params.clone();
+    let (asked, known) = (params.clone(), Arc::clone(&app.enrichment));
     let (part, count) = app
         .read(move |reader| {
-            let filter = asked.filter(reader, now)?;
+            let filter = L::with_known(asked.filter(reader, now)?, &known);
             Ok((L::page(reader, &filter, page)?, L::count(reader, &filter, COUNT_LIMIT)?))
         })
         .await?;

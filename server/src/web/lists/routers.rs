@@ -1,33 +1,49 @@
-//! Routers: so few that they are read whole.
+//! Routers.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     Listing,
-    params::{Name, list_params},
+    params::{Name, list_params, one_of},
 };
 use crate::{
     domain::Micros,
     enrich::Enrichment,
-    store::{Count, Page, PageOf, Position, Reader, RouterRow, StoreError},
+    store::{Count, Page, PageOf, Reader, RouterFilter, RouterRow, RouterSort, StoreError},
     web::{WebError, format},
 };
 
 list_params! {
-    /// Which routers; they come by their names.
+    /// Which routers, and in which order.
     RouterParams {
         /// With this text in its name.
         q: Name as String,
+        /// `name`, `last_heard` (the latest first) or `lag` (the largest first).
+        sort: Sort as String,
     }
 }
 
-/// The text.
-pub(in crate::web) struct RouterFilter(Option<String>);
+/// What comes first.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::web) struct Sort(RouterSort);
 
-impl RouterFilter {
-    fn matches(&self, row: &RouterRow) -> bool {
-        self.0.as_ref().is_none_or(|text| row.name.to_lowercase().contains(text.as_str()))
+impl Sort {
+    /// Names of all orders, and what they are called on the page.
+    pub(in crate::web) const ALL: [(&'static str, &'static str); 3] =
+        [("name", "Name"), ("last_heard", "Last heard"), ("lag", "Lag")];
+}
+
+impl std::str::FromStr for Sort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, [RouterSort::Name, RouterSort::LastHeard, RouterSort::Lag], |sort| match sort {
+            RouterSort::Name => "name",
+            RouterSort::LastHeard => "last_heard",
+            RouterSort::Lag => "lag",
+        })
+        .map(Self)
     }
 }
 
@@ -63,26 +79,18 @@ impl Listing for RouterParams {
     }
 
     fn filter(&self, _reader: &Reader, _now: Micros) -> Result<RouterFilter, WebError> {
-        Ok(RouterFilter(self.q.as_ref().map(|text| text.0.to_lowercase())))
+        Ok(RouterFilter {
+            text: self.q.as_ref().map(|text| text.0.to_lowercase()),
+            sort: self.sort.map(|sort| sort.0).unwrap_or_default(),
+        })
     }
 
     fn page(reader: &Reader, filter: &RouterFilter, page: Page) -> Result<PageOf<RouterRow>, StoreError> {
-        let mut items = reader.routers()?;
-        items.retain(|row| filter.matches(row));
-        // A position holds no names, so it is the id of the last router, which never goes away.
-        if let Some(last) = page.before.map(Position::id) {
-            let shown = items.iter().position(|row| row.id.0 == last).map_or(0, |place| place + 1);
-            items.drain(..shown);
-        }
-        let more = items.len() > page.limit;
-        items.truncate(page.limit);
-        let next = items.last().filter(|_| more).map(|row| Position::after_id(row.id.0));
-        Ok(PageOf { items, next })
+        reader.routers_of(filter, page)
     }
 
     fn count(reader: &Reader, filter: &RouterFilter, _limit: u32) -> Result<Count, StoreError> {
-        let total = reader.routers()?.iter().filter(|row| filter.matches(row)).count() as u64;
-        Ok(Count { total, capped: false })
+        reader.count_routers(filter)
     }
 
     fn item(row: RouterRow, _known: &Enrichment) -> RouterItem {

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 
-use super::{App, Frame, WebError, hosts::network_names, render};
+use super::{App, Frame, WebError, render};
 use crate::{
     store::{HostFilter, Page},
     web::{api::whois, format, lists::Pairs},
@@ -53,7 +53,7 @@ async fn shown(app: &App, address: &str) -> Result<Response, WebError> {
         frame: Frame::new(app, "hosts"),
         name: host.name,
         country: network.country.clone().unwrap_or_default(),
-        network: network_names(network),
+        network: network.label(),
         first_seen: format::rfc3339(host.first_seen),
         last_seen: format::rfc3339(host.last_seen),
         flows: list("/flows"),

@@ -7,7 +7,7 @@ use super::{
     list::{self, Cell, Column, Field, Order, View},
 };
 use crate::{
-    enrich::{Enrichment, Network},
+    enrich::Enrichment,
     store::HostRow,
     web::lists::{HostParams, Pairs},
 };
@@ -31,7 +31,7 @@ impl View for HostParams {
     const EMPTY: &'static str = "No remote host matches.";
 
     fn fields(pairs: &Pairs, _routers: &[String]) -> Vec<Field> {
-        vec![Field::text(pairs, "q", "Search", "a part of an address")]
+        vec![Field::text(pairs, "q", "Search", "a part of an address, a name or a network")]
     }
 
     fn cells(row: HostRow, _pairs: &Pairs, known: &Enrichment) -> Vec<Cell> {
@@ -42,17 +42,10 @@ impl View for HostParams {
         vec![
             Cell::text(address).link(page),
             Cell::text(row.name.unwrap_or_default()),
-            Cell::text(network_names(network)),
+            Cell::text(network.label()),
             Cell::text(country),
             Cell::time(row.first_seen),
             Cell::time(row.last_seen),
         ]
     }
-}
-
-/// Number and name of the network that an address is in, as far as they are known.
-pub(super) fn network_names(network: Network) -> String {
-    let number = network.asn.map(|asn| format!("AS{asn}"));
-    let runs: Vec<String> = number.into_iter().chain(network.organisation).collect();
-    runs.join(" ")
 }

@@ -17,7 +17,7 @@ use crate::{
     store::{RouterHealth, RouterRow},
     web::{
         format,
-        lists::{Asked, Listing as _, Pairs, RouterParams, find},
+        lists::{Asked, Listing as _, Pairs, RouterParams, RouterSort, find},
     },
 };
 
@@ -31,6 +31,9 @@ const SILENT_US: Micros = 90_000_000;
 struct RoutersPage {
     frame: Frame,
     q: String,
+    /// Names of all orders, and what they are called.
+    orders: [(&'static str, &'static str); 3],
+    sort: String,
     wrong: Option<String>,
     counts: String,
     routers: Vec<RouterView>,
@@ -117,21 +120,28 @@ fn shown(
     let now = app.clock.now();
     let pager = Pager::new(RouterParams::NAME, PATH, pairs, next.as_deref(), rows.is_empty());
     let routers = rows.into_iter().map(|(row, health)| view(row, health, now)).collect();
-    let q = pairs.value("q").to_owned();
-    render(&RoutersPage { frame: Frame::new(app, "routers"), q, wrong: None, counts, routers, pager })
+    render(&RoutersPage { counts, routers, ..form(app, pairs, pager) })
 }
 
 /// The form as it was filled in, and what is wrong with it.
 fn refused(app: &App, pairs: &Pairs, why: String) -> Result<Response, WebError> {
-    let page = render(&RoutersPage {
+    let pager = Pager::new(RouterParams::NAME, PATH, pairs, None, true);
+    let page = render(&RoutersPage { wrong: Some(why), ..form(app, pairs, pager) })?;
+    Ok((StatusCode::BAD_REQUEST, page).into_response())
+}
+
+/// The page with the form alone.
+fn form(app: &App, pairs: &Pairs, pager: Pager) -> RoutersPage {
+    RoutersPage {
         frame: Frame::new(app, "routers"),
         q: pairs.value("q").to_owned(),
-        wrong: Some(why),
+        orders: RouterSort::ALL,
+        sort: pairs.value("sort").to_owned(),
+        wrong: None,
         counts: String::new(),
         routers: Vec::new(),
-        pager: Pager::new(RouterParams::NAME, PATH, pairs, None, true),
-    })?;
-    Ok((StatusCode::BAD_REQUEST, page).into_response())
+        pager,
+    }
 }
 
 fn view(row: RouterRow, health: Option<RouterHealth>, now: Micros) -> RouterView {
