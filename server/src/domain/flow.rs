@@ -91,7 +91,8 @@ pub struct FlowRecord {
     pub id: FlowId,
     /// The router that saw it.
     pub router: RouterId,
-    /// The agent's id for it.
+    /// The agent's id for it, which nobody asks for once it has ended: then the database keeps neither this nor the
+    /// kernel's (`key.conntrack_id`, zero), and gives [`Self::NO_FLOW_ID`]. Those that [`is_by_tuple`] tells are kept.
     pub flow_id: u64,
     /// Zone, conntrack id, protocol and original tuple.
     pub key: FlowKey,
@@ -198,7 +199,17 @@ impl Counters {
     }
 }
 
+/// Whether a flow's id was made here, because its agent gives flows none: their reports may come late, after a restart
+/// too. The high half is zero, where other agents have the tag of their run.
+#[must_use]
+pub fn is_by_tuple(flow_id: u64) -> bool {
+    flow_id >> 32 == 0
+}
+
 impl FlowRecord {
+    /// See [`Self::flow_id`]. Not one of those by tuple.
+    pub const NO_FLOW_ID: u64 = u64::MAX;
+
     /// What moved while the flow was watched: what the rollups hold of it.
     #[must_use]
     pub fn watched(&self) -> Counters {

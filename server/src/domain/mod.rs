@@ -14,7 +14,9 @@ pub use events::{
     DnsAnswer, DnsBucket, DnsData, DnsResponse, FirewallDrop, Health, HealthMinute, Hook, Identity,
     InterfaceHealth, KnownAnswer, Mac, Observed,
 };
-pub use flow::{Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, Tuple};
+pub use flow::{
+    Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, Tuple, is_by_tuple,
+};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub type Micros = i64;

@@ -15,10 +15,10 @@ use super::{
     names::{Names, RecentFlow},
     next_id,
     pending::FlowTouch,
-    tuples::{ByTuple, Tuples, by_tuple_id, is_by_tuple},
+    tuples::{ByTuple, Tuples, by_tuple_id},
 };
 use crate::{
-    domain::{Counters, End, FlowKey, FlowRecord, Micros, RouterId},
+    domain::{Counters, End, FlowKey, FlowRecord, Micros, RouterId, is_by_tuple},
     ingest::{FlowReport, Phase},
 };
 

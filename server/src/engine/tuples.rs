@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::router::OpenEntry;
 use crate::{
-    domain::{Counters, End, FlowKey, FlowRecord, Micros},
+    domain::{Counters, End, FlowKey, FlowRecord, Micros, is_by_tuple},
     ingest::{FlowReport, Phase},
 };
 
@@ -71,14 +71,9 @@ struct Ended {
     unseen: Option<Counters>,
 }
 
-/// The id of a flow that was told without one. The high half, where other agents have the tag of their run, is zero.
+/// The id of a flow that was told without one: one that [`is_by_tuple`].
 pub(super) fn by_tuple_id(row: i64) -> u64 {
     (row.cast_unsigned() & u64::from(u32::MAX)).max(1)
-}
-
-/// Whether an id was made by [`by_tuple_id`].
-pub(super) fn is_by_tuple(flow_id: u64) -> bool {
-    flow_id >> 32 == 0
 }
 
 fn began(open: &FxHashMap<u64, OpenEntry>, flow_id: u64) -> Option<Micros> {

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::listing::Listing;
 use super::{Compared, Table};
 use crate::clock::Clock;
-use crate::domain::{FlowRecord, RouterId};
+use crate::domain::{FlowRecord, RouterId, is_by_tuple};
 use crate::ingest::{self, BatchWork, Ingest, Observation, Reply, check_events};
 use crate::store::{Store, Writer};
 
@@ -33,9 +33,9 @@ fn mark(router: &str) -> String {
     format!("snapshots_of {router}")
 }
 
-/// An id of the agent's making has the tag of its run in the high half.
+/// An agent that tells of connections as they come gives them ids.
 fn is_of_a_snapshot(flow: &FlowRecord) -> bool {
-    flow.flow_id >> 32 == 0
+    is_by_tuple(flow.flow_id)
 }
 
 impl Snapshots {

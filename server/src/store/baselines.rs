@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use super::connection::{Connection, on_backend};
+use super::flow_row::device_began;
 use super::schema::{baselines, device_minutes, devices, flows, open_flows};
 use super::{StoreError, Writer};
 use crate::domain::{BASELINE_READS_US, BASELINE_US, Baseline, Baselines, MINUTE_US, Micros};
@@ -14,7 +15,7 @@ const CHUNK: i64 = 5_000;
 const QUIET: usize = 20_000;
 
 /// Row, device, host, ends, port, beginning.
-type FlowPart = (i64, Option<i64>, Option<i64>, i16, i32, Micros);
+type FlowPart = (i64, Option<i64>, Option<i64>, Option<i16>, i32, Micros);
 
 /// The parts of flows that a baseline is made of.
 macro_rules! parts {
@@ -69,8 +70,7 @@ fn gather(connection: &mut Connection, now: Micros) -> Result<Vec<(i64, Baseline
 
     let mut take = |row: &FlowPart| {
         let (_, device, host, ends, port, began) = *row;
-        // The device began it: netmon.v1.End.
-        if let (Some(device), 1, Ok(port)) = (device, ends & 3, u16::try_from(port)) {
+        if let (Some(device), true, Ok(port)) = (device, device_began(ends), u16::try_from(port)) {
             baselines.flow(root(device), host, port, began);
         }
     };

@@ -3,21 +3,28 @@
 use diesel::prelude::*;
 
 use super::StoreError;
+use super::address::Address;
 use super::connection::{Connection, on_backend};
 use super::flow_row::{EndedRow, OpenRow};
-use super::schema::{domains, flows, open_flows, routers};
+use super::schema::{domains, flows, open_flows, remote_hosts, routers};
 use crate::domain::{FlowRecord, RouterId};
 
-/// A row as it comes: its columns, its domain's name, and its router's.
-pub(super) type Joined<Row> = (Row, Option<String>, Option<String>);
+/// A row as it comes: its columns, its domain's name, its remote host's address, and its router's name.
+pub(super) type Joined<Row> = (Row, Option<String>, Option<Address>, Option<String>);
 
 /// A row of either table with its dimensions looked up.
 macro_rules! joined {
     ($table:ident) => {
         $table::table
             .left_join(domains::table.on($table::domain_id.eq(domains::id.nullable())))
+            .left_join(remote_hosts::table.on($table::host_id.eq(remote_hosts::id.nullable())))
             .left_join(routers::table.on($table::router_id.eq(routers::id)))
-            .select(($table::all_columns, domains::name.nullable(), routers::name.nullable()))
+            .select((
+                $table::all_columns,
+                domains::name.nullable(),
+                remote_hosts::address.nullable(),
+                routers::name.nullable(),
+            ))
     };
 }
 
@@ -32,7 +39,7 @@ pub(super) fn open_flows_of(
         .filter(open_flows::router_id.eq(router.0))
         .order(open_flows::id)
         .load(c))?;
-    rows.into_iter().map(|(row, domain, _)| Ok(row.into_flow(domain)?)).collect()
+    rows.into_iter().map(|(row, domain, host, _)| Ok(row.into_flow(domain, host)?)).collect()
 }
 
 /// The flows of a router that ended last, the newest first.
@@ -54,5 +61,5 @@ pub(super) fn last_ended_of(
         .order(flows::id.desc())
         .limit(limit)
         .load(c))?;
-    rows.into_iter().map(|(row, domain, _)| Ok(row.into_flow(domain)?)).collect()
+    rows.into_iter().map(|(row, domain, host, _)| Ok(row.into_flow(domain, host)?)).collect()
 }

@@ -2,11 +2,16 @@
 //!
 //! What follows from other columns takes no room, for there are millions of rows. A reply tuple has its destination
 //! always; of it null stands for what it would be without NAT: the source is `dst_ip`, the ports are those of the
-//! original the other way round. `dst_port` null is `service_port`, `kernel_start_us` 0 is `first_seen_us`, and what is
-//! zero for nearly all flows is null. SQLite has these columns at the end of a row, where a null takes no byte (its
-//! NULL_TRIM; see `.cargo/config.toml`). Earlier versions wrote everything out, which reads the same.
+//! original the other way round. `dst_port` null is `service_port`, `dst_ip` null the address of the remote host,
+//! `kernel_start_us` null is `first_seen_us`, and what is zero for nearly all flows is null; so are the ends of nearly all
+//! ([`USUAL_ENDS`]), a seen end of an ended flow, and why it is called by its name ([`USUAL_NAME`]). SQLite has these
+//! columns at the end of a row, where a null takes no byte (its NULL_TRIM; see `.cargo/config.toml`). Earlier versions
+//! wrote most of them out, which reads the same.
+//!
+//! The numbers that the kernel and the agent had for a flow are not kept after its end: see [`FlowRecord::flow_id`].
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use diesel::prelude::*;
 
@@ -14,10 +19,17 @@ use super::address::Address;
 use super::schema::{flows, open_flows};
 use crate::domain::{
     Counters, Direction, End, FlowId, FlowKey, FlowName, FlowRecord, Icmp, NameReason, RouterId, Tuple,
+    is_by_tuple,
 };
 
-/// `kernel_start_us` of a flow that was first seen when the kernel says that it began: nearly all.
-const SAME_AS_FIRST_SEEN: i64 = 0;
+/// `kernel_start_us` of a flow of which the kernel told no start.
+const NO_KERNEL_START: i64 = 0;
+
+/// Null in `ends`: the device began, and the remote host answers.
+const USUAL_ENDS: i16 = 1 + 4 * 2;
+
+/// Null in `domain_reason` and `domain_confidence` of a flow that has a name.
+const USUAL_NAME: (NameReason, u8) = (NameReason::OnlyCandidate, 95);
 
 /// A number that is zero for nearly all flows.
 fn unless_zero<T: Default + PartialEq>(number: T) -> Option<T> {
@@ -32,6 +44,20 @@ pub(super) struct FlowIds {
     pub(super) domain: Option<i64>,
 }
 
+/// Whether the device of a flow began it, by its column `ends`.
+pub(super) fn device_began(ends: Option<i16>) -> bool {
+    ends.unwrap_or(USUAL_ENDS) & 3 == 1
+}
+
+/// `domain_confidence` and `domain_reason` of a name, whose domain has this id.
+pub(super) fn sureness(name: Option<&FlowName>, domain: Option<i64>) -> (Option<i16>, Option<i16>) {
+    match name {
+        None => (None, None),
+        Some(name) if domain.is_some() && (name.reason, name.confidence) == USUAL_NAME => (None, None),
+        Some(name) => (Some(i16::from(name.confidence)), Some(name.reason as i16)),
+    }
+}
+
 /// A number in the database that this program never writes there.
 #[derive(Debug, thiserror::Error)]
 #[error("flow {id} has {column} {value}")]
@@ -44,7 +70,7 @@ pub(super) struct BadFlow {
 /// The row of one of the two tables. A macro, because a diesel struct belongs to one table, and two
 /// hand-written copies of 41 columns would drift apart.
 macro_rules! flow_row {
-    ($row:ident, $table:ident) => {
+    ($row:ident, $table:ident, $usual_end:expr) => {
         #[derive(Clone, Debug, Insertable, Queryable)]
         #[diesel(table_name = $table, treat_none_as_default_value = false)]
         pub(super) struct $row {
@@ -52,13 +78,13 @@ macro_rules! flow_row {
             pub(super) router_id: i64,
             pub(super) device_id: Option<i64>,
             pub(super) host_id: Option<i64>,
-            pub(super) flow_id: i64,
+            pub(super) flow_id: Option<i64>,
             pub(super) zone: Option<i32>,
-            pub(super) conntrack_id: i32,
+            pub(super) conntrack_id: Option<i32>,
             pub(super) protocol: i16,
             pub(super) src_ip: Address,
             pub(super) src_port: i32,
-            pub(super) dst_ip: Address,
+            pub(super) dst_ip: Option<Address>,
             pub(super) dst_port: Option<i32>,
             pub(super) reply_src_ip: Option<Address>,
             pub(super) reply_src_port: Option<i32>,
@@ -78,14 +104,14 @@ macro_rules! flow_row {
             pub(super) packets_orig_before: Option<i64>,
             pub(super) packets_reply_before: Option<i64>,
             pub(super) first_seen_us: i64,
-            pub(super) last_seen_us: i64,
+            pub(super) lasted_us: i64,
             pub(super) kernel_start_us: Option<i64>,
             pub(super) tcp_state: i16,
             pub(super) status: i32,
             pub(super) mark: Option<i32>,
             pub(super) no_counters: Option<bool>,
             pub(super) end_kind: Option<i16>,
-            pub(super) ends: i16,
+            pub(super) ends: Option<i16>,
             pub(super) domain_id: Option<i64>,
             pub(super) domain_confidence: Option<i16>,
             pub(super) domain_reason: Option<i16>,
@@ -96,18 +122,21 @@ macro_rules! flow_row {
             pub(super) fn new(flow: &FlowRecord, ids: FlowIds) -> Self {
                 let FlowIds { device: device_id, host: host_id, domain: domain_id } = ids;
                 let FlowKey { zone, conntrack_id, protocol, tuple } = flow.key;
+                let is_numbered = flow.end.is_none() || is_by_tuple(flow.flow_id);
+                let ends = end_number(flow, flow.device) + 4 * end_number(flow, flow.remote);
+                let (domain_confidence, domain_reason) = sureness(flow.name.as_ref(), domain_id);
                 Self {
                     id: flow.id.0,
                     router_id: flow.router.0,
                     device_id,
                     host_id,
-                    flow_id: flow.flow_id.cast_signed(),
+                    flow_id: is_numbered.then_some(flow.flow_id.cast_signed()),
                     zone: unless_zero(i32::from(zone)),
-                    conntrack_id: conntrack_id.cast_signed(),
+                    conntrack_id: unless_zero(conntrack_id.cast_signed()).filter(|_| is_numbered),
                     protocol: i16::from(protocol),
                     src_ip: tuple.src.into(),
                     src_port: i32::from(tuple.src_port),
-                    dst_ip: tuple.dst.into(),
+                    dst_ip: (host_id.is_none() || flow.remote != Some(tuple.dst)).then(|| tuple.dst.into()),
                     dst_port: (tuple.dst_port != flow.service_port()).then(|| i32::from(tuple.dst_port)),
                     reply_src_ip: flow
                         .reply
@@ -136,33 +165,38 @@ macro_rules! flow_row {
                     packets_orig_before: unless_zero(flow.before.packets_orig),
                     packets_reply_before: unless_zero(flow.before.packets_reply),
                     first_seen_us: flow.first_seen,
-                    last_seen_us: flow.last_seen,
-                    kernel_start_us: flow
-                        .kernel_start
-                        .map(|start| if start == flow.first_seen { SAME_AS_FIRST_SEEN } else { start }),
+                    lasted_us: flow.last_seen - flow.first_seen,
+                    kernel_start_us: Some(flow.kernel_start.unwrap_or(NO_KERNEL_START))
+                        .filter(|start| *start != flow.first_seen),
                     tcp_state: i16::from(flow.tcp_state),
                     status: flow.status.cast_signed(),
                     mark: unless_zero(flow.mark.cast_signed()),
                     no_counters: flow.no_counters.then_some(true),
-                    end_kind: flow.end.map(|end| end as i16),
-                    ends: end_number(flow, flow.device) + 4 * end_number(flow, flow.remote),
+                    end_kind: flow.end.filter(|end| Some(*end) != $usual_end).map(|end| end as i16),
+                    ends: (ends != USUAL_ENDS).then_some(ends),
                     domain_id,
-                    domain_confidence: flow.name.as_ref().map(|name| i16::from(name.confidence)),
-                    domain_reason: flow.name.as_ref().map(|name| name.reason as i16),
+                    domain_confidence,
+                    domain_reason,
                 }
             }
 
-            /// The flow in this row, whose domain has this name.
-            pub(super) fn into_flow(self, domain: Option<String>) -> Result<FlowRecord, BadFlow> {
+            /// The flow in this row, whose domain has this name and whose remote host this address.
+            pub(super) fn into_flow(
+                self,
+                domain: Option<String>,
+                host: Option<Address>,
+            ) -> Result<FlowRecord, BadFlow> {
                 let bad = |column, value| BadFlow { id: self.id, column, value };
                 let byte =
                     |column, value: i16| u8::try_from(value).map_err(|_| bad(column, i64::from(value)));
                 let short =
                     |column, value: i32| u16::try_from(value).map_err(|_| bad(column, i64::from(value)));
+                // Without its host's row, which a damaged file may have lost, there is no address left to tell.
+                let dst_ip = self.dst_ip.or(host).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::from);
                 let dst_port = self.dst_port.unwrap_or(self.service_port);
                 let reply = match self.reply_dst_ip {
                     Some(dst) => Some(Tuple {
-                        src: self.reply_src_ip.unwrap_or(self.dst_ip).into(),
+                        src: self.reply_src_ip.map_or(dst_ip, IpAddr::from),
                         dst: dst.into(),
                         src_port: short("reply_src_port", self.reply_src_port.unwrap_or(dst_port))?,
                         dst_port: short("reply_dst_port", self.reply_dst_port.unwrap_or(self.src_port))?,
@@ -177,24 +211,25 @@ macro_rules! flow_row {
                     }),
                     _ => None,
                 };
-                let responder = reply.map_or_else(|| self.dst_ip.into(), |reply| reply.src);
+                let responder = reply.map_or(dst_ip, |reply| reply.src);
+                let ends = self.ends.unwrap_or(USUAL_ENDS);
                 let end_address = |number: i16| match number {
                     0 => Ok(None),
                     1 => Ok(Some(IpAddr::from(self.src_ip))),
                     2 => Ok(Some(responder)),
-                    _ => Err(bad("ends", i64::from(self.ends))),
+                    _ => Err(bad("ends", i64::from(ends))),
                 };
                 Ok(FlowRecord {
                     id: FlowId(self.id),
                     router: RouterId(self.router_id),
-                    flow_id: self.flow_id.cast_unsigned(),
+                    flow_id: self.flow_id.map_or(FlowRecord::NO_FLOW_ID, i64::cast_unsigned),
                     key: FlowKey {
                         zone: short("zone", self.zone.unwrap_or(0))?,
-                        conntrack_id: self.conntrack_id.cast_unsigned(),
+                        conntrack_id: self.conntrack_id.unwrap_or(0).cast_unsigned(),
                         protocol: byte("protocol", self.protocol)?,
                         tuple: Tuple {
                             src: self.src_ip.into(),
-                            dst: self.dst_ip.into(),
+                            dst: dst_ip,
                             src_port: short("src_port", self.src_port)?,
                             dst_port: short("dst_port", dst_port)?,
                         },
@@ -203,8 +238,8 @@ macro_rules! flow_row {
                     icmp,
                     direction: direction(self.direction)
                         .ok_or_else(|| bad("direction", i64::from(self.direction)))?,
-                    device: end_address(self.ends & 3)?,
-                    remote: end_address(self.ends >> 2)?,
+                    device: end_address(ends & 3)?,
+                    remote: end_address(ends >> 2)?,
                     counters: Counters {
                         bytes_orig: self.bytes_orig,
                         bytes_reply: self.bytes_reply,
@@ -218,20 +253,23 @@ macro_rules! flow_row {
                         packets_reply: self.packets_reply_before.unwrap_or(0),
                     },
                     first_seen: self.first_seen_us,
-                    last_seen: self.last_seen_us,
-                    kernel_start: self
-                        .kernel_start_us
-                        .map(|start| if start == SAME_AS_FIRST_SEEN { self.first_seen_us } else { start }),
+                    last_seen: self.first_seen_us.saturating_add(self.lasted_us),
+                    kernel_start: Some(self.kernel_start_us.unwrap_or(self.first_seen_us))
+                        .filter(|start| *start != NO_KERNEL_START),
                     tcp_state: byte("tcp_state", self.tcp_state)?,
                     status: self.status.cast_unsigned(),
                     mark: self.mark.unwrap_or(0).cast_unsigned(),
                     no_counters: self.no_counters.unwrap_or(false),
                     end: match self.end_kind {
-                        None => None,
+                        None => $usual_end,
                         Some(kind) => Some(end(kind).ok_or_else(|| bad("end_kind", i64::from(kind)))?),
                     },
                     name: match self.domain_reason {
-                        None => None,
+                        None => self.domain_id.map(|_| FlowName {
+                            domain: domain.map(Arc::from),
+                            confidence: USUAL_NAME.1,
+                            reason: USUAL_NAME.0,
+                        }),
                         Some(reason) => Some(FlowName {
                             domain: domain.map(Arc::from),
                             confidence: byte("domain_confidence", self.domain_confidence.unwrap_or(0))?,
@@ -245,8 +283,9 @@ macro_rules! flow_row {
     };
 }
 
-flow_row!(EndedRow, flows);
-flow_row!(OpenRow, open_flows);
+// And what no `end_kind` means.
+flow_row!(EndedRow, flows, Some(End::Seen));
+flow_row!(OpenRow, open_flows, None);
 
 /// `netmon.v1.End` of the end that has this address.
 fn end_number(flow: &FlowRecord, address: Option<IpAddr>) -> i16 {

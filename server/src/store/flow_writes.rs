@@ -5,7 +5,7 @@ use diesel::upsert::excluded;
 
 use super::StoreError;
 use super::connection::{Connection, on_backend};
-use super::flow_row::{EndedRow, OpenRow};
+use super::flow_row::{EndedRow, OpenRow, sureness};
 use super::flow_statements::{InsertEnded, UpsertOpen};
 use super::intern::Interned;
 use super::schema::{flows, open_flows};
@@ -20,6 +20,10 @@ pub(super) fn insert_ended(
     interned: &Interned,
     ended: &[FlowRecord],
 ) -> Result<(), StoreError> {
+    // The database would take it for one whose end was seen.
+    if let Some(flow) = ended.iter().find(|flow| flow.end.is_none()) {
+        return Err(StoreError::Database(format!("flow {} has not ended", flow.id.0).into()));
+    }
     let row = |flow: &FlowRecord| EndedRow::new(flow, interned.ids(flow));
     match connection {
         // One prepared statement, stepped once a row, is the fastest way into SQLite: a multi-row statement
@@ -112,7 +116,7 @@ pub(super) fn upsert_open(
                         packets_orig_before,
                         packets_reply_before,
                         first_seen_us,
-                        last_seen_us,
+                        lasted_us,
                         kernel_start_us,
                         tcp_state,
                         status,
@@ -139,11 +143,12 @@ pub(super) fn name_ended(
 ) -> Result<(), StoreError> {
     for NamedFlow { id, name, .. } in named {
         let domain = name.domain.as_deref().and_then(|domain| interned.domain(domain));
+        let (confidence, reason) = sureness(Some(name), domain);
         on_backend!(&mut *connection, |c| diesel::update(flows::table.find(id.0))
             .set((
                 flows::domain_id.eq(domain),
-                flows::domain_confidence.eq(Some(i16::from(name.confidence))),
-                flows::domain_reason.eq(Some(name.reason as i16)),
+                flows::domain_confidence.eq(confidence),
+                flows::domain_reason.eq(reason),
             ))
             .execute(c))?;
     }

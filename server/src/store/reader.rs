@@ -257,7 +257,7 @@ impl Reader {
         self.with(|connection| {
             Ok(on_backend!(connection, |c| flows::table
                 .order(flows::id)
-                .select(flows::last_seen_us)
+                .select(flows::first_seen_us + flows::lasted_us)
                 .first(c)
                 .optional())?)
         })

@@ -94,7 +94,7 @@ impl Default for Retention {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timed {
     pub(super) table: &'static str,
-    /// The time that decides, and the one before which no younger row follows.
+    /// The time that decides, and the one before which no younger row follows: columns, or sums of them.
     pub(super) ended: &'static str,
     pub(super) began: &'static str,
     /// Whether its rows are in the totals.
@@ -105,8 +105,12 @@ pub(super) struct Timed {
     pub(super) ids: &'static str,
 }
 
-pub(super) const FLOWS: Timed =
-    Timed { began: "first_seen_us", counted: true, ids: ids::FLOW, ..timed("flows", "last_seen_us") };
+pub(super) const FLOWS: Timed = Timed {
+    began: "first_seen_us",
+    counted: true,
+    ids: ids::FLOW,
+    ..timed("flows", "first_seen_us + lasted_us")
+};
 
 const fn timed(table: &'static str, time: &'static str) -> Timed {
     Timed { table, ended: time, began: time, counted: false, parts: None, ids: "" }

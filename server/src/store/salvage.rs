@@ -14,6 +14,15 @@ use super::{DatabaseUrl, Store, StoreError, ids};
 /// How many ranges of a table may turn out to be unreadable before the rest of it is given up.
 const MOST_BAD: u32 = 100_000;
 
+/// Columns of flows that a schema before 0011 has in another way, and what they are of its columns.
+const OF_LAST_SEEN: [(&str, &str); 2] = [
+    ("lasted_us", "last_seen_us - first_seen_us"),
+    (
+        "kernel_start_us",
+        "CASE WHEN kernel_start_us IS NULL THEN 0 WHEN kernel_start_us NOT IN (0, first_seen_us) THEN kernel_start_us END",
+    ),
+];
+
 /// What became of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvaged {
@@ -97,7 +106,16 @@ fn copy(c: &mut SqliteConnection, table: &str) -> Result<Salvaged, StoreError> {
         "SELECT ours.name FROM pragma_table_info('{table}', 'main') ours \
          JOIN pragma_table_info('{table}', 'damaged') theirs USING (name)"
     );
-    let columns = names(c, &query)?.join(", ");
+    let mut columns: Vec<(String, String)> =
+        names(c, &query)?.into_iter().map(|name| (name.clone(), name)).collect();
+    let earlier =
+        format!("SELECT name FROM pragma_table_info('{table}', 'damaged') WHERE name = 'last_seen_us'");
+    if matches!(table, "flows" | "open_flows") && !names(c, &earlier)?.is_empty() {
+        columns.retain(|(name, _)| OF_LAST_SEEN.iter().all(|(ours, _)| ours != name));
+        columns.extend(OF_LAST_SEEN.map(|(ours, theirs)| (ours.to_owned(), theirs.to_owned())));
+    }
+    let (columns, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+    let (columns, values) = (columns.join(", "), values.join(", "));
     if columns.is_empty() {
         // The list of tables itself is damaged, or an older program made the file.
         result.unreadable = 1;
@@ -112,7 +130,7 @@ fn copy(c: &mut SqliteConnection, table: &str) -> Result<Salvaged, StoreError> {
     )?;
     let key = key.into_iter().next();
     let insert =
-        format!("INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM damaged.{table}");
+        format!("INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {values} FROM damaged.{table}");
     let Some(key) = key else {
         match diesel::sql_query(insert).execute(c) {
             Ok(rows) => result.rows = rows as u64,

@@ -4,8 +4,8 @@ use netmon_server::domain::MINUTE_US;
 use netmon_server::store::{DatabaseUrl, SET_ASIDE, Store, salvage};
 
 use crate::rollups::roll_up;
-use crate::sample::{NOON, NOON_MINUTE, cursor, delta, ended, host_delta, open, ping6, raw, tcp};
-use crate::schema::execute;
+use crate::sample::{NOON, NOON_MINUTE, cursor, delta, ended, host_delta, ip, open, ping6, raw, tcp};
+use crate::schema::{execute, revert};
 use crate::{all_flows, opened};
 
 pub(crate) fn a_sound_database_has_no_findings(url: &DatabaseUrl) {
@@ -140,6 +140,23 @@ pub(crate) fn what_can_be_read_is_salvaged(url: &DatabaseUrl) {
     assert_eq!(whole.writer().unwrap().reserve_flow_ids(1).unwrap(), 4_001);
     roll_up(&mut whole.writer().unwrap(), NOON + 60 * MINUTE_US);
     assert_eq!(whole.check().unwrap(), Vec::<String>::new());
+
+    // What an earlier program wrote, which had other columns.
+    revert(url, "0011");
+    let (earlier, _) = salvaged("earlier.db");
+    assert_eq!(all_flows(&earlier), expected);
+    assert_eq!(earlier.check().unwrap(), Vec::<String>::new());
+    drop(Store::open(url).unwrap());
+
+    // Without its host's row a flow is shown all the same.
+    execute(&DatabaseUrl::Sqlite(path.with_file_name("whole.db")), "DELETE FROM remote_hosts");
+    let hostless = all_flows(&whole);
+    assert_eq!(hostless.len(), expected.len());
+    let mut lost = expected[0].flow.clone();
+    lost.key.tuple.dst = ip("0.0.0.0");
+    lost.reply.as_mut().unwrap().src = ip("0.0.0.0");
+    lost.remote = Some(ip("0.0.0.0"));
+    assert_eq!(hostless[0].flow, lost);
 
     // Somewhere in the middle, where the flows are most of what there is.
     let mut content = std::fs::read(path).unwrap();

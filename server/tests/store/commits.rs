@@ -4,7 +4,7 @@ use netmon_server::domain::{Changes, Counters, DeviceTouch, HostTouch, RouterUpd
 use netmon_server::store::{DatabaseUrl, DeviceFilter, GapFilter, HostFilter, Page, Store, StoreError, Sums};
 
 use crate::sample::{
-    NOON, NOON_MINUTE, cursor, delta, ended, gap, heard, host_delta, ip, open, ping6, raw, tcp,
+    NOON, NOON_MINUTE, cursor, delta, ended, gap, heard, host_delta, ip, kept, open, ping6, raw, tcp,
 };
 use crate::{all_flows, opened};
 
@@ -89,8 +89,8 @@ pub(crate) fn a_commit_can_be_tried_again_after_a_failure(url: &DatabaseUrl) {
     writer.commit(&changes).unwrap();
     let flows = all_flows(&store);
     assert_eq!(flows.len(), 3);
-    assert_eq!(flows[0].flow, changes.finished[1]);
-    assert_eq!(flows[1].flow, tcp(router, 3));
+    assert_eq!(flows[0].flow, kept(&changes.finished[1]));
+    assert_eq!(flows[1].flow, kept(&tcp(router, 3)));
     assert_eq!(store.reader().totals().unwrap().device_minutes.flows, 3);
 }
 

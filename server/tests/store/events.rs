@@ -8,7 +8,7 @@ use netmon_server::domain::{
 };
 use netmon_server::store::{DatabaseUrl, FlowFilter, Page, StoreError};
 
-use crate::sample::{NOON, NOON_MINUTE, ended, ip, ping6, tcp};
+use crate::sample::{NOON, NOON_MINUTE, ended, ip, kept, ping6, tcp};
 use crate::schema::sqlite_connection;
 use crate::{all_flows, opened};
 
@@ -328,13 +328,16 @@ pub(crate) fn a_name_that_came_late_is_written(url: &DatabaseUrl) {
         confidence,
         reason,
     };
-    for name in
-        [name(None, 0, NameReason::OtherDeviceOnly), name(Some("nas.lan"), 50, NameReason::AnswerAfterFlow)]
-    {
+    for name in [
+        name(None, 0, NameReason::OtherDeviceOnly),
+        name(Some("nas.lan"), 50, NameReason::AnswerAfterFlow),
+        name(Some("nas.lan"), 95, NameReason::OnlyCandidate),
+        name(Some("nas.lan"), 95, NameReason::SeveralCandidates),
+    ] {
         let named = vec![NamedFlow { id: flow.id, last_seen: flow.last_seen, name: name.clone() }];
         writer.commit(&Changes { named, ..Changes::default() }).unwrap();
         flow.name = Some(name);
-        assert_eq!(all_flows(&store)[0].flow, flow);
+        assert_eq!(all_flows(&store)[0].flow, kept(&flow));
     }
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn fill(url: &DatabaseUrl, rows: i64, now: Micros) {
                 "CASE i % 10 WHEN 0 THEN 0 WHEN 1 THEN 53 WHEN 2 THEN 80 WHEN 3 THEN 1024 + (i * 7919) % 5000 ELSE 443 END",
             ),
             ("first_seen_us", &seen),
-            ("last_seen_us", &format!("{seen} + 1000000")),
+            ("lasted_us", "1000000"),
         ],
     );
     connection.multiply(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netmon_server::domain::{
     Changes, Counters, CursorMove, DeviceTouch, Direction, End, FlowId, FlowKey, FlowName, FlowRecord,
     GapRow, HostMinuteDelta, HostTouch, Icmp, Micros, MinuteDelta, NameReason, RawEvent, RouterId,
-    RouterUpdate, Tuple,
+    RouterUpdate, Tuple, is_by_tuple,
 };
 
 /// 2025-06-01T12:00:00Z, at the start of a minute.
@@ -22,7 +22,7 @@ pub(crate) fn tcp(router: RouterId, id: i64) -> FlowRecord {
     FlowRecord {
         id: FlowId(id),
         router,
-        // Above 2^63: it must come back as it is.
+        // Above 2^63: it must come back as it is while the flow is open.
         flow_id: u64::MAX - id.cast_unsigned(),
         key: FlowKey {
             zone: 65_535,
@@ -87,6 +87,15 @@ pub(crate) fn ping6(router: RouterId, id: i64) -> FlowRecord {
         end: Some(End::Unseen),
         name: None,
     }
+}
+
+/// An ended flow as the database gives it: without the kernel's number and the agent's, unless it is known by its tuple.
+pub(crate) fn kept(flow: &FlowRecord) -> FlowRecord {
+    let mut flow = flow.clone();
+    if !is_by_tuple(flow.flow_id) {
+        (flow.flow_id, flow.key.conntrack_id) = (FlowRecord::NO_FLOW_ID, 0);
+    }
+    flow
 }
 
 /// The same flow before it ended.

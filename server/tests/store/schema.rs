@@ -62,17 +62,26 @@ pub(crate) fn an_earlier_schema_keeps_its_rows(url: &DatabaseUrl) {
     let (store, mut writer, router) = opened(url);
     let mut plain = tcp(router, 3);
     (plain.key.zone, plain.mark, plain.before) = (0, 0, Counters::default());
+    plain.kernel_start = Some(plain.first_seen);
     writer.commit(&ended(&[tcp(router, 1), ping6(router, 2), plain])).unwrap();
     writer.commit(&Changes { open: vec![open(&tcp(router, 4))], ..Changes::default() }).unwrap();
     let (flows, totals) = (all_flows(&store), store.reader().totals().unwrap());
     drop((store, writer));
-    for version in ["0010", "0009"] {
-        let reverted = match url {
-            DatabaseUrl::Sqlite(_) => revert(&mut sqlite_connection(url), "sqlite"),
-            DatabaseUrl::Postgres(url) => revert(&mut PgConnection::establish(url).unwrap(), "postgres"),
-        };
-        assert_eq!(reverted, version);
-    }
+    revert(url, "0011");
+    let before = ["last_seen_us", "kernel_start_us", "dst_ip", "ends", "domain_confidence", "end_kind"];
+    let (first, last) = (NOON, NOON + 5_000_001);
+    assert_eq!(
+        lines(url, &before, "FROM flows ORDER BY id"),
+        [
+            format!("{last} {} cb007105 9 95 1", first - 7),
+            format!("{} - 20010db8000000000000000000000021 1 - 2", first + 1),
+            format!("{last} {first} cb007105 9 95 1"),
+        ]
+    );
+    // Which that program wrote.
+    execute(url, "UPDATE flows SET flow_id = 4294967296 + id, conntrack_id = 5 WHERE flow_id < 0");
+    revert(url, "0010");
+    revert(url, "0009");
     let before = ["zone", "mark", "dst_port", "packets_reply_before"];
     assert_eq!(lines(url, &before, "FROM flows WHERE id = 3"), ["0 0 443 0"]);
     assert_eq!(
@@ -85,13 +94,20 @@ pub(crate) fn an_earlier_schema_keeps_its_rows(url: &DatabaseUrl) {
     assert_eq!(store.reader().totals().unwrap(), totals);
 }
 
-/// Takes the newest migration back, and gives its version.
-fn revert<DB: diesel::backend::Backend>(
-    connection: &mut impl MigrationHarness<DB>,
-    database: &str,
-) -> String {
-    let source = FileBasedMigrations::from_path(migrations(database)).unwrap();
-    connection.revert_last_migration(source).unwrap().to_string()
+/// Takes the newest migration back, which is this one.
+pub(crate) fn revert(url: &DatabaseUrl, version: &str) {
+    fn last<DB: diesel::backend::Backend>(
+        connection: &mut impl MigrationHarness<DB>,
+        database: &str,
+    ) -> String {
+        let source = FileBasedMigrations::from_path(migrations(database)).unwrap();
+        connection.revert_last_migration(source).unwrap().to_string()
+    }
+    let reverted = match url {
+        DatabaseUrl::Sqlite(_) => last(&mut sqlite_connection(url), "sqlite"),
+        DatabaseUrl::Postgres(url) => last(&mut PgConnection::establish(url).unwrap(), "postgres"),
+    };
+    assert_eq!(reverted, version);
 }
 
 pub(crate) fn servers_may_start_at_once(url: &DatabaseUrl) {

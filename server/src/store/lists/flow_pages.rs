@@ -13,7 +13,7 @@ use super::super::connection::{Connection, on_backend};
 use super::super::flow_reads::{Joined, joined};
 use super::super::flow_row::{BadFlow, EndedRow, OpenRow};
 use super::super::rows::{Count, FlowRow, Page, PageOf};
-use super::super::schema::{domains, flows, open_flows, routers};
+use super::super::schema::{domains, flows, open_flows, remote_hosts, routers};
 use super::wanted::{Key, Wanted};
 use super::{FlowFilter, FlowSort, Position, WINDOW, below, counted, cut, one_more};
 use crate::domain::FlowRecord;
@@ -89,7 +89,7 @@ macro_rules! narrowed {
         if let Some(from) = wanted.from
             && stringify!($table) == "flows"
         {
-            query = query.filter($table::last_seen_us.ge(from));
+            query = query.filter(($table::first_seen_us + $table::lasted_us).ge(from));
         }
         if let Some(to) = wanted.to {
             query = query.filter($table::first_seen_us.le(to));
@@ -139,8 +139,8 @@ macro_rules! rows_of {
                 };
                 query.limit(one_more($page.limit)).load(c)
             })?;
-            for (row, domain, router_name) in rows {
-                let flow = row.into_flow(domain)?;
+            for (row, domain, host, router_name) in rows {
+                let flow = row.into_flow(domain, host)?;
                 found.push(FlowRow { router_name: router_name.unwrap_or_default(), flow });
             }
         }
@@ -181,8 +181,8 @@ fn sort_key(table: &str, sort: FlowSort) -> Option<SqlLiteral<BigInt>> {
             "CASE WHEN {table}.bytes_orig > 9223372036854775807 - {table}.bytes_reply THEN 9223372036854775807 \
              ELSE {table}.bytes_orig + {table}.bytes_reply END"
         ),
-        FlowSort::LastSeen => format!("{table}.last_seen_us"),
-        FlowSort::Duration => format!("({table}.last_seen_us - {table}.first_seen_us)"),
+        FlowSort::LastSeen => format!("({table}.first_seen_us + {table}.lasted_us)"),
+        FlowSort::Duration => format!("{table}.lasted_us"),
     };
     Some(sql(&key))
 }
