@@ -3,9 +3,10 @@
 use std::{fs, path::Path, process::Command};
 
 use netmon_proto::v1::{
-    ListDevicesRequest, ListDevicesResponse, ListDnsRequest, ListDnsResponse, ListDropsRequest,
-    ListDropsResponse, ListFlowsRequest, ListFlowsResponse, ListRoutersRequest, ListRoutersResponse,
-    ListTopRequest, ListTopResponse, Router, TailRequest, TailResponse,
+    ListDevicesRequest, ListDevicesResponse, ListDnsRequest, ListDnsResponse, ListDomainsRequest,
+    ListDomainsResponse, ListDropsRequest, ListDropsResponse, ListFlowsRequest, ListFlowsResponse,
+    ListGapsRequest, ListGapsResponse, ListHostsRequest, ListHostsResponse, ListRoutersRequest,
+    ListRoutersResponse, ListTopRequest, ListTopResponse, Router, TailRequest, TailResponse,
     console_server::{Console, ConsoleServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -36,7 +37,12 @@ impl Console for Asked {
             return Err(Status::unauthenticated("no"));
         }
         let known = Router { router_id: "known".to_owned(), clock_skew_us: 60_000_000, ..Router::default() };
-        Ok(Response::new(ListRoutersResponse { routers: vec![known] }))
+        let other = Router { router_id: "known-not".to_owned(), ..Router::default() };
+        // With the router's own name in theirs alone: there may be more of them than a page holds.
+        let mut routers = vec![other, known];
+        let text = &request.get_ref().text;
+        routers.retain(|router| !text.is_empty() && router.router_id.contains(text.as_str()));
+        Ok(Response::new(ListRoutersResponse { routers, page: None }))
     }
 
     async fn tail(&self, _: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
@@ -59,6 +65,21 @@ impl Console for Asked {
     }
 
     async fn list_drops(&self, _: Request<ListDropsRequest>) -> Result<Response<ListDropsResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_hosts(&self, _: Request<ListHostsRequest>) -> Result<Response<ListHostsResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_domains(
+        &self,
+        _: Request<ListDomainsRequest>,
+    ) -> Result<Response<ListDomainsResponse>, Status> {
+        Err(unasked())
+    }
+
+    async fn list_gaps(&self, _: Request<ListGapsRequest>) -> Result<Response<ListGapsResponse>, Status> {
         Err(unasked())
     }
 
