@@ -31,6 +31,15 @@ impl Server {
         Self { child, url, data }
     }
 
+    /// One that keeps raw events for ever, for tests that tell of long ago.
+    pub(crate) fn start_keeping() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = data.path().join("keeping.yaml");
+        std::fs::write(&config, "retention: {raw_days: 0}\n").unwrap();
+        let (child, url) = start(data.path(), &["--config", config.to_str().unwrap()]);
+        Self { child, url, data }
+    }
+
     /// On what is there.
     pub(crate) fn start_on(data: tempfile::TempDir) -> Self {
         let (child, url) = start(data.path(), &[]);

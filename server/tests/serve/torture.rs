@@ -267,7 +267,7 @@ fn items(server: &Server, list: &str) -> Vec<Value> {
 
 #[test]
 fn a_bad_event_is_rejected_alone() {
-    let server = Server::start();
+    let server = Server::start_keeping();
     let began = OffsetDateTime::now_utc();
     let cases = [flows_and_others(), members(), wholes()].concat();
     let mut ports = post_each(&server, &cases, 1_000);
