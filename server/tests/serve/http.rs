@@ -8,6 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::recording::{BATCHES, EVENTS, ROWS, again, is_there_at_once};
 use crate::server::{Server, TOKEN};
 
 pub(crate) const PATH: &str = "/api/v1/netmon/events/batch";
@@ -76,63 +77,27 @@ pub(crate) fn flows(server: &Server) -> Vec<Value> {
     serde_json::from_str::<Value>(&body).unwrap()["items"].as_array().unwrap().clone()
 }
 
-/// What the original agent posted on a day, whole.
-const CAPTURE: &str = include_str!("../../testdata/http_batches.jsonl");
-
-/// How many rows must come of it: of flows, drops and counts of questions one for each event, of hashes of names in
-/// what it tells of hosts a raw event each, and of each batch its digest.
-const ROWS: [(&str, usize); 6] = [
-    ("flows", 9),
-    ("open_flows", 130),
-    ("firewall_drops", 52),
-    ("dns_buckets", 803),
-    ("http_batches", 39),
-    ("raw_events", 120),
-];
-
 #[test]
 fn a_capture_of_the_original_agent_counts_once() {
     let server = Server::start();
-    let batches: Vec<String> = CAPTURE.lines().map(str::to_owned).collect();
-    let mut accepted = 0;
-    for batch in &batches {
-        let events = serde_json::from_str::<Value>(batch).unwrap()["events"].as_array().unwrap().len();
-        assert_eq!(taken(&server, batch.as_bytes()), (events as u64, 0), "{batch}");
-        accepted += events;
-    }
-    assert_eq!((batches.len(), accepted), (39, 1_126));
-    let once = all_rows(&server);
+    let post_all = |text: &dyn Fn(&str) -> String| -> (u64, u64) {
+        let told = BATCHES.iter().map(|body| taken(&server, text(body).as_bytes()));
+        told.fold((0, 0), |sum, told| (sum.0 + told.0, sum.1 + told.1))
+    };
+    let rows =
+        || -> Vec<String> { all_rows(&server).into_iter().filter(|row| is_there_at_once(row)).collect() };
+    assert_eq!(post_all(&str::to_owned), (EVENTS, 0));
+    let once = rows();
     let rows_of = |table: &str| {
         let prefix = format!("{table}: ");
         once.iter().filter(|row| row.starts_with(&prefix)).count()
     };
     assert_eq!(ROWS.map(|(table, _)| (table, rows_of(table))), ROWS);
-    for batch in &batches {
-        taken(&server, batch.as_bytes());
-    }
-    assert!(all_rows(&server) == once, "posted again");
-    for batch in &batches {
-        let mut batch: Value = serde_json::from_str(batch).unwrap();
-        // The agent keeps the order of the members; what it sends again is the same text with a new time.
-        let events = batch["events"].take();
-        let text = format!(
-            "{{\"router_id\":{},\"sent_at\":\"2026-11-23T00:00:00Z\",\"events\":{}}}",
-            batch["router_id"],
-            original_events(&batches, &events)
-        );
-        taken(&server, text.as_bytes());
-    }
-    assert!(all_rows(&server) == once, "posted with another sent_at");
-}
-
-/// The events as they stood in the capture.
-fn original_events(batches: &[String], events: &Value) -> String {
-    let text = batches
-        .iter()
-        .find(|text| serde_json::from_str::<Value>(text).unwrap()["events"] == *events)
-        .unwrap();
-    let (_, from) = text.split_once("\"events\":").unwrap();
-    from.strip_suffix('}').unwrap().to_owned()
+    post_all(&str::to_owned);
+    assert!(rows() == once, "posted again");
+    post_all(&again);
+    assert!(rows() == once, "posted with another sent_at");
+    assert!(server.read("/api/v1/totals").1.contains("\"agree\":true"));
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod orders;
 mod original;
 mod pages;
 mod pressure;
+#[path = "../support/capture.rs"]
+mod recording;
 mod resend;
 mod server;
 mod snapshots;

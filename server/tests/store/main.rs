@@ -27,6 +27,8 @@ mod plans;
 mod postgres;
 mod proxy;
 mod reads;
+#[path = "../support/capture.rs"]
+mod recording;
 mod retention;
 mod rivals;
 mod rollups;
