@@ -8,12 +8,12 @@
 //! Maps by address, tuple or name keep the standard library's keyed hash, for strangers choose those keys: with a hash
 //! that can be foreseen, answers full of chosen addresses would stop the writer. Ids and flow ids are the parts' own.
 
+mod ends;
 mod events;
 mod live;
 mod names;
 mod pending;
 mod router;
-mod silence;
 mod tuples;
 
 use std::{collections::HashMap, net::IpAddr};
@@ -336,42 +336,6 @@ impl Engine {
             pending.move_cursor(router, WRITES, *writes, *writes + 1);
             *writes += 1;
         }
-    }
-
-    fn end_unseen(
-        state: &mut RouterState,
-        pending: &mut Pending,
-        recent: &mut Recent,
-        flow_id: u64,
-        time: Micros,
-    ) {
-        let Some(entry) = state.open.get(&flow_id) else { return };
-        pending.gap(GapRow {
-            router: entry.record.router,
-            cause: GapCause::FlowEndUnseen as i16,
-            count: 1,
-            from: entry.record.last_seen.min(time),
-            to: time,
-            detail: "flows that ended while nobody watched: what they moved last is not known".to_owned(),
-        });
-        Self::close(state, pending, recent, flow_id, crate::domain::End::Unseen, time);
-    }
-
-    fn close(
-        state: &mut RouterState,
-        pending: &mut Pending,
-        recent: &mut Recent,
-        flow_id: u64,
-        end: crate::domain::End,
-        time: Micros,
-    ) {
-        let Some(entry) = state.remove(flow_id, end) else { return };
-        pending.open.remove(&(entry.record.router, flow_id));
-        if entry.stored {
-            pending.closed.push(entry.record.id.0);
-        }
-        recent.push(&state.name, entry.record.clone(), time);
-        pending.finished.push(entry.record);
     }
 
     /// Takes what the next transaction must write.

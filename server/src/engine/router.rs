@@ -15,7 +15,7 @@ use super::{
     names::{Names, RecentFlow},
     next_id,
     pending::FlowTouch,
-    tuples::{ByTuple, Tuples, by_tuple_id},
+    tuples::{ByTuple, Tuples, free_id},
 };
 use crate::{
     domain::{Counters, End, FlowKey, FlowRecord, Micros, RouterId, is_by_tuple},
@@ -208,7 +208,7 @@ impl RouterState {
                 ByTuple::Flow(flow_id) => flow_id,
                 ByTuple::New { counted } => {
                     report.before = report.before.max(counted);
-                    self.free_id(ids.start)
+                    free_id(&self.open, ids.start)
                 }
                 ByTuple::Late => return None,
             },
@@ -300,15 +300,6 @@ impl RouterState {
                 Phase::New | Phase::Found | Phase::Progress => None,
             },
         })
-    }
-
-    /// An id for a flow that was told without one. Row ids repeat their low half, on Postgres every day.
-    fn free_id(&self, row: i64) -> u64 {
-        let mut id = by_tuple_id(row);
-        while self.open.contains_key(&id) {
-            id = by_tuple_id(id.cast_signed() + 1);
-        }
-        id
     }
 
     /// Takes a flow that has ended out of the table.

@@ -76,6 +76,15 @@ pub(super) fn by_tuple_id(row: i64) -> u64 {
     (row.cast_unsigned() & u64::from(u32::MAX)).max(1)
 }
 
+/// An id for a flow that was told without one. Row ids repeat their low half, on Postgres every day.
+pub(super) fn free_id(open: &FxHashMap<u64, OpenEntry>, row: i64) -> u64 {
+    let mut id = by_tuple_id(row);
+    while open.contains_key(&id) {
+        id = by_tuple_id(id.cast_signed() + 1);
+    }
+    id
+}
+
 fn began(open: &FxHashMap<u64, OpenEntry>, flow_id: u64) -> Option<Micros> {
     open.get(&flow_id).map(|entry| entry.record.first_seen)
 }

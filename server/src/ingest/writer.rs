@@ -9,7 +9,7 @@
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use netmon_proto::v1::{self, GapCause};
@@ -33,6 +33,8 @@ const DAY_US: Micros = 24 * 60 * MINUTE_US;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 const FACT_BYTES: usize = 100;
+/// How often it looks for flows that are over without a word.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts the writer's thread. It ends when every [`Ingest`] is gone or closed.
 ///
@@ -44,8 +46,16 @@ pub fn start(writer: Writer, clock: Arc<dyn Clock>) -> std::io::Result<(Ingest, 
     let tail = ingest.tail.clone();
     let room = ingest.room.clone();
     let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-        let mut task =
-            Task { writer, clock, health: health.clone(), engine: Engine::default(), ids_day: 0, tail, room };
+        let mut task = Task {
+            writer,
+            clock,
+            health: health.clone(),
+            engine: Engine::default(),
+            ids_day: 0,
+            tail,
+            room,
+            looked: Instant::now(),
+        };
         // A panic must be seen by /up rather than end in a server that takes nothing and says nothing.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.run(receiver)));
         health.stopped.store(true, Ordering::Relaxed);
@@ -65,6 +75,8 @@ struct Task {
     ids_day: i64,
     tail: tokio::sync::broadcast::Sender<(Arc<str>, v1::Event)>,
     room: Arc<tokio::sync::Semaphore>,
+    /// When it last looked for flows that are over without a word.
+    looked: Instant,
 }
 
 /// Who is answered once the next transaction is committed.
@@ -260,6 +272,10 @@ impl Task {
 
     /// Ends what is over of routers that say nothing any more.
     fn end_gone(&mut self) {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return;
+        }
+        self.looked = Instant::now();
         let now = self.clock.now();
         for (router, flows) in self.engine.gone(now) {
             // Another server may have heard of them; then they are its own.
@@ -291,7 +307,7 @@ impl Task {
         let mut pause = RETRY_FIRST;
         let mut tries = 0;
         loop {
-            let began = std::time::Instant::now();
+            let began = Instant::now();
             let error = match self.writer.commit(changes) {
                 Ok(()) => {
                     let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -375,42 +391,5 @@ fn unavailable(error: &StoreError) -> IngestError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicI64;
-
-    use futures_util::FutureExt as _;
-
-    use super::*;
-    use crate::store::{DatabaseUrl, Store};
-
-    /// Tells how often it was asked.
-    struct CountingClock(AtomicI64);
-
-    impl Clock for CountingClock {
-        fn now(&self) -> Micros {
-            self.0.fetch_add(1, Ordering::Relaxed)
-        }
-    }
-
-    #[tokio::test]
-    async fn nothing_is_told_to_those_who_have_given_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&DatabaseUrl::Sqlite(dir.path().join("netmon.db"))).unwrap();
-        let clock = Arc::new(CountingClock(AtomicI64::new(0)));
-        let (ingest, thread) = start(store.writer().unwrap(), clock.clone()).unwrap();
-        let (go_on, held) = std::sync::mpsc::channel::<()>();
-        let chore = ingest.chore(move |_| Ok(held.recv().is_err()));
-        let mut chore = std::pin::pin!(chore);
-        assert!(chore.as_mut().now_or_never().is_none());
-        for _ in 0..50 {
-            assert!(ingest.live().now_or_never().is_none());
-        }
-        drop(go_on);
-        chore.await.unwrap();
-        ingest.live().await.unwrap();
-        // A snapshot is of a time.
-        assert_eq!(clock.now(), 1);
-        ingest.close();
-        tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;
