@@ -143,7 +143,10 @@ fn reaches_further(
 ) -> Result<bool, StoreError> {
     let mut oldest = |table: usize| {
         let Rollup { table, time, minutes, .. } = ROLLUPS[table];
-        let number = sweep::number(connection, format!("SELECT MIN({time}) AS number FROM {table}"))?;
+        let number = sweep::number(
+            connection,
+            format!("SELECT (SELECT {time} FROM {table} ORDER BY {time} LIMIT 1) AS number"),
+        )?;
         Ok::<_, StoreError>(number.map(|bucket| bucket * minutes))
     };
     let (fine, coarse) = (oldest(finer)?, oldest(coarser)?);

@@ -158,7 +158,9 @@ impl Explainer {
             return true;
         }
         if !access.is_search {
-            return ends && statement.conditions().is_empty();
+            // As many as wanted from one end, whatever is looked for in those.
+            let from_an_end = statement.sql.contains(&format!("FROM {table} ORDER BY "));
+            return ends && (from_an_end || statement.conditions().is_empty());
         }
         let others =
             statement.columns_of(table).into_iter().any(|column| column != "id" && !access.answers(column));
