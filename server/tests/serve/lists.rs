@@ -149,7 +149,8 @@ fn pages_of_lists_lead_on_and_back() {
         "120 rows",
         "rel=\"next\">Next page</a>",
         "<a href=\"/api/v1/flows.csv?port=443\">CSV</a>",
-        "<a href=\"/flows?port=443&#38;sort=bytes\">Up</a>",
+        "<a href=\"/flows?port=443&#38;sort=duration\">Took</a>",
+        "<option value=\"bytes\">Up and down ▾</option>",
         "<a href=\"/flows?port=443&#38;device=192.168.1.20\">192.168.1.20</a>",
     ] {
         assert!(page.contains(expected), "{expected} is not in {page}");

@@ -177,7 +177,7 @@ fn headings_sort_and_turn_round() {
             "aria-sort=\"descending\"><a href=\"/drops?sort=left_out\">Left out</a>",
             true,
         ),
-        ("/flows?sort=bytes", "", false),
+        ("/flows?sort=bytes", "<option value=\"bytes\" selected>Up and down ▾</option>", false),
     ] {
         let page = page(path);
         assert!(page.contains(heading), "{path}: {heading} is not in {page}");

@@ -33,12 +33,13 @@ impl View for FlowParams {
         ("Port", "", None),
         ("Protocol", "", None),
         ("State", "", None),
-        ("Up", "num", Some(Order::Down("bytes"))),
+        ("Up", "num", None),
         ("Down", "num", None),
         ("Took", "num", Some(Order::Down("duration"))),
         ("Last moved", "", Some(Order::Down("last_seen"))),
         ("Router", "", None),
     ];
+    const MORE_ORDERS: &'static [(&'static str, &'static str)] = &[("bytes", "Up and down ▾")];
     const EMPTY: &'static str = "No flow matches.";
 
     fn note(sort: &str, _pairs: &Pairs) -> Option<&'static str> {

@@ -134,6 +134,8 @@ pub(super) trait View: Listing {
     const TITLE: &'static str;
     const PATH: &'static str;
     const TABLE: &'static [Column];
+    /// Orders that no column stands for, and what they are called.
+    const MORE_ORDERS: &'static [(&'static str, &'static str)] = &[];
     /// What is said where there is no row.
     const EMPTY: &'static str;
 
@@ -291,7 +293,8 @@ impl Field {
             });
             choices.collect::<Vec<_>>()
         };
-        let choices: Vec<(String, String)> = V::TABLE.iter().flat_map(of_column).collect();
+        let others = V::MORE_ORDERS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        let choices: Vec<(String, String)> = V::TABLE.iter().flat_map(of_column).chain(others).collect();
         let value = sort.to_owned();
         (choices.len() > 1).then_some(Self { name: "sort", label: "Order", value, placeholder: "", choices })
     }
