@@ -366,3 +366,19 @@ fn a_flow_beside_which_an_earlier_one_ended_late_is_joined_by_the_next_run() {
     told.push(lab.flows(vec![at(20, report(Phase::End { seen: true }, RUN_B | 1, 5000, bytes(300, 0)))]));
     assert_eq!(rolled_up(&told), (2, bytes(400, 0)));
 }
+
+#[test]
+fn a_rate_is_what_moved_between_two_reports_and_holds_for_a_while() {
+    const SECOND: Micros = 1_000_000;
+    let mut lab = Lab::new();
+    lab.told(NOW, report(Phase::New, RUN_A | 1, 5000, bytes(500, 0)));
+    lab.told(NOW + 10 * SECOND, report(Phase::Progress, RUN_A | 1, 5000, bytes(1_500, 4_000)));
+    let mut rate = |second: Micros| {
+        let rate = lab.engine.live(NOW + second * SECOND).flows[0].rate;
+        (rate.orig, rate.reply)
+    };
+    assert_eq!(rate(10), (100.0, 400.0));
+    // A flow that stands still is not reported.
+    assert_eq!(rate(30), (100.0, 400.0));
+    assert_eq!(rate(31), (0.0, 0.0));
+}

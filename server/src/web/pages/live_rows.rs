@@ -269,4 +269,30 @@ mod tests {
             assert_eq!((table.matching, table.open), (expected.len(), 2), "{q}");
         }
     }
+
+    #[test]
+    fn a_row_tells_what_the_device_sends_and_gets() {
+        const SECOND: Micros = 1_000_000;
+        for (direction, device, destination) in [
+            (Direction::Out, "192.168.1.20", "203.0.113.9"),
+            (Direction::Lan, "192.168.1.20", "203.0.113.9"),
+            // The one that began it is outside.
+            (Direction::In, "203.0.113.9", "192.168.1.20"),
+        ] {
+            let mut flow = flow(1, "192.168.1.20", "203.0.113.9", 443);
+            flow.record.direction = direction;
+            flow.record.first_seen = 0;
+            flow.record.counters = Counters { bytes_orig: 1_000, bytes_reply: 2_000, ..Counters::default() };
+            flow.rate = Rate { orig: 3_000.0, reply: 4_000.0 };
+            let row = row(&flow, 90 * SECOND);
+            let (sent, got) = if direction == Direction::In { (2, 1) } else { (1, 2) };
+            let shown = (row.device.as_str(), row.destination.as_str(), row.up, row.down);
+            assert_eq!(shown, (device, destination, format!("{sent}.0 kB"), format!("{got}.0 kB")));
+            assert_eq!(
+                (row.up_rate, row.down_rate),
+                (format::rate(f64::from(sent + 2) * 1e3), format::rate(f64::from(got + 2) * 1e3))
+            );
+            assert_eq!((row.state, row.age.as_str(), row.ended), ("ESTABLISHED", "1 min", false));
+        }
+    }
 }
