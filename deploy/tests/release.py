@@ -136,6 +136,9 @@ def check(dist):
     packages = {path: path.suffix for path in sorted(dist.iterdir())}
     for path in (path for path, suffix in packages.items() if suffix == ".ipk"):
         check_ipk(path, programs)
+    source = members((dist / f"netmon-{version()}.tar.gz").read_bytes())
+    wanted = {f"netmon-{version()}/{name}" for name in ("Cargo.toml", "Cargo.lock", "LICENSE", "agent/src/main.rs")}
+    expect(wanted - set(source), set(), "what the source lacks")
     layouts = {}
     for path in (path for path, suffix in packages.items() if suffix == ".deb"):
         check_deb(path, layouts)
