@@ -8,6 +8,7 @@ Needs root or user namespaces, busybox, nft and ip. Makes namespaces of its own 
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -36,14 +37,24 @@ def test_the_instance_streams(router, server):
         began = time.monotonic()
         agent = subprocess.Popen(router.command(router.init("start_service")), stderr=subprocess.DEVNULL)
 
-        def heard():
-            request = urllib.request.Request(f"{url}/api/v1/routers", headers={"Authorization": f"Bearer {TOKEN}"})
+        def items(path):
+            request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {TOKEN}"})
             with urllib.request.urlopen(request) as answer:
                 return json.load(answer)["items"]
 
-        routers = until("the server hears of the router", heard)
+        routers = until("the server hears of the router", lambda: items("/api/v1/routers"))
         print(f"the server heard of the router after {time.monotonic() - began:.2f} s")
-        expect(routers[0].get("name", routers[0].get("router_id", routers[0].get("router"))), "attic", "the router")
+        expect(routers[0]["router"], "attic", "the router")
+        # It is there since the agent's first word; a connection comes with what the agent streams.
+        run("nft", "add table inet watched; add chain inet watched out { type filter hook output priority 0; }; "
+            "add rule inet watched out ct state new counter")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"hello")
+                flows = until("the connection is stored", lambda: items(f"/api/v1/flows?port={port}"))
+        expect((flows[0]["router"], flows[0]["protocol"]), ("attic", "tcp"), "the connection")
+        run("nft", "delete table inet watched")
     finally:
         for child in filter(None, (agent, process)):
             child.terminate()
